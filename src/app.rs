@@ -1,0 +1,1 @@
+//! What every handler shares: clock, storage, catalog, keystore, limits.

@@ -1,0 +1,1 @@
+//! Typed settings from a file and the environment.

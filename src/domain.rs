@@ -1,0 +1,13 @@
+//! The rules, pure: no clock, no I/O, no randomness.
+
+pub mod add_on_purchase;
+pub mod catalog;
+pub mod credential;
+pub mod entitlement;
+pub mod ids;
+pub mod instance;
+pub mod key_ring;
+pub mod license;
+pub mod subscription;
+pub mod token_plan;
+pub mod version;

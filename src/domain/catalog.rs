@@ -1,0 +1,1 @@
+//! What is sold: unit primitives, backends, add-ons, license types, services.

@@ -1,0 +1,1 @@
+//! Secrets that we hand out: prefix, 256 random bits, checksum.

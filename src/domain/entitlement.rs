@@ -1,0 +1,1 @@
+//! Decides which unit primitives an instance may use, and says why.

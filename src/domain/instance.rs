@@ -1,0 +1,1 @@
+//! One installation of the vendor's software.

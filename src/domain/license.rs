@@ -1,0 +1,1 @@
+//! The right to activate instances under a subscription.

@@ -1,0 +1,1 @@
+//! A customer's term, plan and seats, with its timeline of conditions.

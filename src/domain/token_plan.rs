@@ -1,0 +1,1 @@
+//! What a token will say, decided before it is recorded and signed.

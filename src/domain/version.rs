@@ -1,0 +1,1 @@
+//! Versions as instances report them.

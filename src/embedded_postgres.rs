@@ -1,0 +1,1 @@
+//! A real PostgreSQL server of our own, for development and tests.

@@ -1,0 +1,1 @@
+//! Records and amends what was bought, and measures the effect.

@@ -1,0 +1,1 @@
+//! The story of a sync, in batches.

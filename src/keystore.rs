@@ -1,0 +1,1 @@
+//! Private halves: sealed at rest, prepared once for signing.

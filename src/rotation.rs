@@ -1,0 +1,1 @@
+//! The life of signing keys: what the pure key ring decides, made durable.

@@ -1,0 +1,1 @@
+//! Verifies tokens offline.
