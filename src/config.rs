@@ -1,1 +1,209 @@
-//! Typed settings from a file and the environment.
+//! Typed settings from a TOML file and `TOKEN_AUTHORITY_…` variables: unknown names are refused, and all
+//! problems are told at once.
+
+mod fields;
+mod reader;
+mod values;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use secrecy::{ExposeSecret, SecretString};
+
+pub use fields::{FIELDS, Field, Settings};
+pub use values::{EnvironmentName, Issuer, LogFormat, Network};
+
+use reader::Reader;
+
+/// What the name of every variable starts with.
+pub const PREFIX: &str = "TOKEN_AUTHORITY_";
+
+/// Variables with our prefix that are no settings: they choose where settings come from.
+const RESERVED_VARIABLES: &[&str] = &["TOKEN_AUTHORITY_CONFIG"];
+
+/// One thing that is wrong with the settings.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Problem {
+    /// The setting as its author wrote it: a variable, or a key and its file.
+    pub setting: String,
+    /// What is wrong. Never holds the value.
+    pub says: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.setting, self.says)
+    }
+}
+
+/// Everything that is wrong with the settings.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct SettingsError(
+    /// One or more.
+    pub Vec<Problem>,
+);
+
+impl std::error::Error for SettingsError {}
+
+impl fmt::Display for SettingsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.as_slice() {
+            [problem] => write!(f, "the settings are wrong: {problem}"),
+            problems => {
+                write!(f, "the settings are wrong in {} places:", problems.len())?;
+                problems.iter().try_for_each(|problem| write!(f, "\n  {problem}"))
+            }
+        }
+    }
+}
+
+impl Settings {
+    /// Reads the file, if there is one, and this process's variables, which win over it.
+    ///
+    /// # Errors
+    /// Everything that is wrong, all at once.
+    pub fn load(file: Option<&Path>) -> Result<Self, SettingsError> {
+        let mut unreadable = Vec::new();
+        let mut variables = Vec::new();
+        for (name, value) in std::env::vars_os() {
+            let Some(name) = name.to_str().filter(|name| name.starts_with(PREFIX)) else { continue };
+            match value.into_string() {
+                Ok(value) => variables.push((name.to_owned(), value)),
+                Err(_) => {
+                    unreadable.push(Problem { setting: name.to_owned(), says: "is not UTF-8".to_owned() })
+                }
+            }
+        }
+        match Self::from_sources(file, variables) {
+            Ok(settings) if unreadable.is_empty() => Ok(settings),
+            Ok(_) => Err(SettingsError(unreadable)),
+            Err(SettingsError(problems)) => Err(SettingsError([unreadable, problems].concat())),
+        }
+    }
+
+    /// Reads the file, if there is one, and `variables`, which win over it.
+    ///
+    /// # Errors
+    /// Everything that is wrong, all at once.
+    pub fn from_sources(
+        file: Option<&Path>,
+        variables: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, SettingsError> {
+        let mut reader = Reader::collect(file, variables).map_err(SettingsError)?;
+        let settings = Self::read(&mut reader);
+        if let Some(settings) = &settings {
+            settings.check_between_fields(&mut reader);
+        }
+        match settings {
+            Some(settings) if reader.problems.is_empty() => Ok(settings),
+            _ => Err(SettingsError(reader.problems)),
+        }
+    }
+
+    /// The database's URL, from the setting or from its file.
+    ///
+    /// # Errors
+    /// Neither is set, or the file cannot be read.
+    pub fn database_url(&self) -> Result<SecretString, SettingsError> {
+        match (&self.database_url, &self.database_url_file) {
+            (Some(url), _) => Ok(url.clone()),
+            (None, Some(path)) => read_secret("database_url_file", path),
+            (None, None) => Err(missing(&["database_url", "database_url_file"], "where the database is")),
+        }
+    }
+
+    /// The file of the key-encryption key.
+    ///
+    /// # Errors
+    /// It is not set.
+    pub fn kek_file(&self) -> Result<&Path, SettingsError> {
+        required(self.kek_file.as_deref(), "kek_file", "the key-encryption key that seals signing keys")
+    }
+
+    /// The file of the key-set root's private half, for development.
+    ///
+    /// # Errors
+    /// It is not set.
+    pub fn root_key_file(&self) -> Result<&Path, SettingsError> {
+        required(self.root_key_file.as_deref(), "root_key_file", "the root that signs key sets")
+    }
+
+    /// The folder of the catalog.
+    ///
+    /// # Errors
+    /// It is not set.
+    pub fn catalog_dir(&self) -> Result<&Path, SettingsError> {
+        required(self.catalog_dir.as_deref(), "catalog_dir", "the catalog of what is sold")
+    }
+
+    /// Who issues the tokens.
+    ///
+    /// # Errors
+    /// It is not set.
+    pub fn issuer(&self) -> Result<&Issuer, SettingsError> {
+        required(self.issuer.as_ref(), "issuer", "the `iss` of every token")
+    }
+
+    /// Whether everything is there that `serve` needs.
+    ///
+    /// # Errors
+    /// Each setting that is missing, all at once.
+    pub fn check_complete_for_serving(&self) -> Result<(), SettingsError> {
+        let problems: Vec<Problem> =
+            [self.database_url().err(), self.kek_file().err(), self.catalog_dir().err(), self.issuer().err()]
+                .into_iter()
+                .flatten()
+                .flat_map(|SettingsError(problems)| problems)
+                .collect();
+        if problems.is_empty() { Ok(()) } else { Err(SettingsError(problems)) }
+    }
+
+    fn check_between_fields(&self, reader: &mut Reader) {
+        if self.database_url.is_some() && self.database_url_file.is_some() {
+            reader.complain("database_url", "and `database_url_file` are both set; keep one of them");
+        }
+        if self.issuer.as_ref().is_some_and(Issuer::is_exposed) && !self.environment.is_development() {
+            reader.complain("issuer", "must be `https`, since its host is not this machine");
+        }
+        if self.sync_interval >= self.token_lifetime {
+            reader.complain(
+                "sync_interval",
+                "must be shorter than `token_lifetime`, or access lapses between syncs",
+            );
+        }
+        if self.sync_batch_size > self.sync_queue_limit {
+            reader.complain("sync_queue_limit", "must hold at least one batch (`sync_batch_size`)");
+        }
+        if self.root_key_file.is_some() && !self.environment.is_development() {
+            reader.complain(
+                "root_key_file",
+                "is for `environment = \"development\"`; elsewhere the root stays offline",
+            );
+        }
+    }
+}
+
+fn required<'a, T: ?Sized>(value: Option<&'a T>, name: &str, what: &str) -> Result<&'a T, SettingsError> {
+    value.ok_or_else(|| missing(&[name], what))
+}
+
+/// Names what to set, in both of its spellings.
+fn missing(names: &[&str], what: &str) -> SettingsError {
+    let setting = names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" or ");
+    let variables: Vec<String> =
+        names.iter().map(|name| format!("{PREFIX}{}", name.to_ascii_uppercase())).collect();
+    let says = format!("is not set ({what}); set it in the file, or {}", variables.join(" or "));
+    SettingsError(vec![Problem { setting, says }])
+}
+
+fn read_secret(name: &str, path: &PathBuf) -> Result<SecretString, SettingsError> {
+    let problem = |says: String| SettingsError(vec![Problem { setting: format!("`{name}`"), says }]);
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| problem(format!("names {}, which cannot be read: {error}", path.display())))?;
+    // Editors and `echo` end files with a newline that is no part of the secret.
+    let secret = SecretString::from(text.trim_end_matches(['\r', '\n']));
+    if secret.expose_secret().is_empty() {
+        return Err(problem(format!("names {}, which is empty", path.display())));
+    }
+    Ok(secret)
+}

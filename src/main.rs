@@ -1,6 +1,10 @@
-//! Parses the arguments and hands over to `cli`.
+//! Hands the arguments over to `cli` and its answer to the caller.
+
+use std::process::ExitCode;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-fn main() {}
+fn main() -> ExitCode {
+    token_authority::cli::run()
+}
