@@ -3,6 +3,8 @@
 
 mod fields;
 mod reader;
+#[cfg(test)]
+mod reference;
 mod values;
 
 use std::fmt;
@@ -11,7 +13,7 @@ use std::path::{Path, PathBuf};
 use secrecy::{ExposeSecret, SecretString};
 
 pub use fields::{FIELDS, Field, Settings};
-pub use values::{EnvironmentName, Issuer, LogFormat, Network};
+pub use values::{EnvironmentName, Issuer, LogFilter, LogFormat, Network};
 
 use reader::Reader;
 
@@ -206,4 +208,150 @@ fn read_secret(name: &str, path: &PathBuf) -> Result<SecretString, SettingsError
         return Err(problem(format!("names {}, which is empty", path.display())));
     }
     Ok(secret)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn from_variables(variables: &[(&str, &str)]) -> Result<Settings, SettingsError> {
+        Settings::from_sources(None, owned(variables))
+    }
+
+    fn from_file(text: &str, variables: &[(&str, &str)]) -> Result<Settings, SettingsError> {
+        let mut file = tempfile::Builder::new().suffix(".toml").tempfile().unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        Settings::from_sources(Some(file.path()), owned(variables))
+    }
+
+    fn owned(variables: &[(&str, &str)]) -> Vec<(String, String)> {
+        variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    fn sentence(outcome: Result<Settings, SettingsError>) -> String {
+        outcome.map(|_| ()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn without_any_source_every_default_holds() {
+        let settings = from_variables(&[]).unwrap();
+        assert_eq!(settings.listen, "127.0.0.1:8080".parse().unwrap());
+        assert_eq!(settings.token_lifetime.as_secs(), 8 * 3600);
+        assert_eq!(settings.legacy_token_lifetime.as_secs(), 72 * 3600);
+        assert_eq!(settings.grace_days, 14);
+        assert_eq!(settings.environment.as_str(), "production");
+        assert!(settings.trusted_proxies.is_empty());
+        assert!(settings.kek_file.is_none());
+        for (field, effective) in FIELDS.iter().zip(settings.effective()) {
+            assert_eq!(effective.as_deref(), field.default, "{} is not shown as it is written", field.name);
+        }
+    }
+
+    #[test]
+    fn a_variable_wins_over_the_file() {
+        let file = "grace_days = 7\nlisten = \"0.0.0.0:80\"\ntrusted_proxies = [\"10.0.0.0/8\", \"::1\"]\n";
+        let settings = from_file(file, &[("TOKEN_AUTHORITY_GRACE_DAYS", "3"), ("UNRELATED", "x")]).unwrap();
+        assert_eq!(settings.grace_days, 3);
+        assert_eq!(settings.listen.port(), 80);
+        assert_eq!(settings.trusted_proxies.len(), 2);
+    }
+
+    #[test]
+    fn an_empty_variable_is_not_set() {
+        assert_eq!(from_variables(&[("TOKEN_AUTHORITY_GRACE_DAYS", "")]).unwrap().grace_days, 14);
+    }
+
+    #[test]
+    fn unknown_names_are_refused_and_the_nearest_one_is_suggested() {
+        assert_eq!(
+            sentence(from_variables(&[("TOKEN_AUTHORITY_KEK_FIL", "x")])),
+            "the settings are wrong: TOKEN_AUTHORITY_KEK_FIL is no setting; did you mean `kek_file`?"
+        );
+        assert_eq!(
+            sentence(from_variables(&[("TOKEN_AUTHORITY_QQQQQ", "x")])),
+            "the settings are wrong: TOKEN_AUTHORITY_QQQQQ is no setting; `token-authority config list` shows \
+             all of them"
+        );
+        assert!(sentence(from_file("isuer = 'https://a.example'", &[])).contains("did you mean `issuer`?"));
+        assert!(sentence(from_file("[database]\nurl = 'x'", &[])).contains("`database` is no setting"));
+    }
+
+    #[test]
+    fn every_problem_is_told_at_once() {
+        let told = sentence(from_file(
+            "grace_days = 'many'\nworkers = 0\nnonsense = 1\nkek_file = { path = 'x' }",
+            &[("TOKEN_AUTHORITY_LISTEN", "somewhere"), ("TOKEN_AUTHORITY_LOG_FILTER", "a=b=c")],
+        ));
+        assert!(told.starts_with("the settings are wrong in 6 places:"), "{told}");
+        for part in [
+            "`grace_days` in ",
+            "`workers` in ",
+            "`nonsense` in ",
+            "`kek_file` must",
+            "_LISTEN ",
+            "_LOG_FILTER ",
+        ] {
+            assert!(told.contains(part), "{part} is missing in {told}");
+        }
+    }
+
+    #[test]
+    fn settings_that_contradict_each_other_are_refused() {
+        let both =
+            [("TOKEN_AUTHORITY_DATABASE_URL", "postgres://a"), ("TOKEN_AUTHORITY_DATABASE_URL_FILE", "b")];
+        assert!(sentence(from_variables(&both)).contains("are both set"));
+        let exposed = ("TOKEN_AUTHORITY_ISSUER", "http://tokens.example.com");
+        assert!(sentence(from_variables(&[exposed])).contains("must be `https`"));
+        assert!(from_variables(&[exposed, ("TOKEN_AUTHORITY_ENVIRONMENT", "development")]).is_ok());
+        assert!(
+            sentence(from_variables(&[("TOKEN_AUTHORITY_SYNC_INTERVAL", "8h")])).contains("`token_lifetime`")
+        );
+        assert!(sentence(from_variables(&[("TOKEN_AUTHORITY_SYNC_QUEUE_LIMIT", "8")])).contains("one batch"));
+        assert!(
+            sentence(from_variables(&[("TOKEN_AUTHORITY_ROOT_KEY_FILE", "r")])).contains("stays offline")
+        );
+    }
+
+    #[test]
+    fn what_serving_needs_is_named_in_both_spellings() {
+        let settings = from_variables(&[("TOKEN_AUTHORITY_DATABASE_URL", "postgres://a")]).unwrap();
+        let told = settings.check_complete_for_serving().unwrap_err().to_string();
+        assert!(told.contains("`kek_file` is not set"), "{told}");
+        assert!(told.contains("TOKEN_AUTHORITY_KEK_FILE"), "{told}");
+        assert!(told.contains("`catalog_dir`") && told.contains("`issuer`"), "{told}");
+        assert!(!told.contains("database_url"), "{told}");
+    }
+
+    #[test]
+    fn the_database_url_comes_from_its_file_without_the_line_end() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(b"postgres://user:hunter2@db/authority\n").unwrap();
+        let path = file.path().display().to_string();
+        let settings = from_variables(&[("TOKEN_AUTHORITY_DATABASE_URL_FILE", &path)]).unwrap();
+        let url = settings.database_url().unwrap();
+        assert_eq!(url.expose_secret(), "postgres://user:hunter2@db/authority");
+        let gone = from_variables(&[("TOKEN_AUTHORITY_DATABASE_URL_FILE", "/nowhere/url")]).unwrap();
+        assert!(gone.database_url().unwrap_err().to_string().contains("/nowhere/url"));
+    }
+
+    #[test]
+    fn no_password_is_printed() {
+        let url = ("TOKEN_AUTHORITY_DATABASE_URL", "postgres://user:hunter2@db/authority");
+        let settings = from_variables(&[url]).unwrap();
+        assert!(!format!("{settings:?} {:?}", settings.effective()).contains("hunter2"));
+        // A file that breaks on the very line that holds the password.
+        let broken = sentence(from_file("database_url = \"postgres://user:hunter2@db\n", &[]));
+        assert!(!broken.contains("hunter2"), "{broken}");
+        assert!(broken.contains("line 1"), "{broken}");
+        let twice = sentence(from_file("database_url = 'hunter2'\ndatabase_url = 'hunter2'\n", &[]));
+        assert!(!twice.contains("hunter2"), "{twice}");
+    }
+
+    #[test]
+    fn a_settings_file_that_is_not_there_is_refused() {
+        let told = sentence(Settings::from_sources(Some(Path::new("/nowhere/settings.toml")), []));
+        assert!(told.contains("/nowhere/settings.toml"), "{told}");
+    }
 }

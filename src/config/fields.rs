@@ -9,7 +9,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 
 use super::reader::Reader;
-use super::values::{EnvironmentName, Issuer, LogFormat, Network};
+use super::values::{EnvironmentName, Issuer, LogFilter, LogFormat, Network, Value};
 
 /// One setting, as people read about it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -65,6 +65,13 @@ macro_rules! settings {
             pub(super) fn read(reader: &mut Reader) -> Option<Self> {
                 $( let $name = reader.read::<$type>(stringify!($name), settings!(@default $($default)?)); )+
                 Some(Self { $( $name: $name?, )+ })
+            }
+
+            /// What each setting is, in the order of [`FIELDS`]; `None` for one that is not set. Secrets are
+            /// redacted.
+            #[must_use]
+            pub fn effective(&self) -> Vec<Option<String>> {
+                vec![ $( self.$name.show(), )+ ]
             }
         }
     };
@@ -156,7 +163,7 @@ settings! {
     log_format: LogFormat = "json", "`json` or `text`";
 
     /// Which events are logged, as in the tracing crates: a level, or `target=level`, separated by commas.
-    log_filter: String = "info", "filter";
+    log_filter: LogFilter = "info", "filter";
 
     /// How long a shutdown lets requests finish that have begun.
     shutdown_timeout: Duration = "30s", "duration";

@@ -8,6 +8,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use secrecy::SecretString;
+use tracing_subscriber::EnvFilter;
 use url::{Host, Url};
 
 /// A setting that can be read from text. The error completes "`name` …": "must be a whole number".
@@ -19,6 +20,9 @@ pub(super) trait Value: Sized {
     fn absent() -> Option<Self> {
         None
     }
+
+    /// The value as it could be written again, or `None` for one that is not set. Never a secret.
+    fn show(&self) -> Option<String>;
 }
 
 impl<T: Value> Value for Option<T> {
@@ -29,6 +33,10 @@ impl<T: Value> Value for Option<T> {
     fn absent() -> Option<Self> {
         Some(None)
     }
+
+    fn show(&self) -> Option<String> {
+        self.as_ref().and_then(T::show)
+    }
 }
 
 /// A list is separated by commas; an array in the file arrives the same way.
@@ -36,11 +44,19 @@ impl<T: Value> Value for Vec<T> {
     fn parse(text: &str) -> Result<Self, String> {
         text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(T::parse).collect()
     }
+
+    fn show(&self) -> Option<String> {
+        Some(self.iter().filter_map(T::show).collect::<Vec<_>>().join(","))
+    }
 }
 
 impl Value for SecretString {
     fn parse(text: &str) -> Result<Self, String> {
-        filled(text).map(|text| text.into())
+        filled(text).map(Self::from)
+    }
+
+    fn show(&self) -> Option<String> {
+        Some("[redacted]".to_owned())
     }
 }
 
@@ -48,11 +64,9 @@ impl Value for PathBuf {
     fn parse(text: &str) -> Result<Self, String> {
         filled(text).map(Self::from)
     }
-}
 
-impl Value for String {
-    fn parse(text: &str) -> Result<Self, String> {
-        filled(text).map(Self::from)
+    fn show(&self) -> Option<String> {
+        Some(self.display().to_string())
     }
 }
 
@@ -60,17 +74,29 @@ impl Value for NonZeroUsize {
     fn parse(text: &str) -> Result<Self, String> {
         text.parse().map_err(|_| "must be a whole number, 1 or more".to_owned())
     }
+
+    fn show(&self) -> Option<String> {
+        Some(self.to_string())
+    }
 }
 
 impl Value for u16 {
     fn parse(text: &str) -> Result<Self, String> {
         text.parse().map_err(|_| format!("must be a whole number from 0 to {}", Self::MAX))
     }
+
+    fn show(&self) -> Option<String> {
+        Some(self.to_string())
+    }
 }
 
 impl Value for SocketAddr {
     fn parse(text: &str) -> Result<Self, String> {
         text.parse().map_err(|_| "must be an IP address and a port, such as `127.0.0.1:8080`".to_owned())
+    }
+
+    fn show(&self) -> Option<String> {
+        Some(self.to_string())
     }
 }
 
@@ -96,6 +122,15 @@ impl Value for Duration {
             _ => Err(wrong()),
         }
     }
+
+    fn show(&self) -> Option<String> {
+        let millis = self.as_millis();
+        let units = [(3_600_000, "h"), (60_000, "m"), (1_000, "s"), (1, "ms")];
+        units
+            .iter()
+            .find(|(size, _)| millis.is_multiple_of(*size))
+            .map(|(size, unit)| format!("{}{unit}", millis / size))
+    }
 }
 
 /// How logs are written.
@@ -115,6 +150,10 @@ impl Value for LogFormat {
             _ => Err("must be `json` or `text`".to_owned()),
         }
     }
+
+    fn show(&self) -> Option<String> {
+        Some(self.to_string())
+    }
 }
 
 impl fmt::Display for LogFormat {
@@ -123,6 +162,31 @@ impl fmt::Display for LogFormat {
             Self::Json => "json",
             Self::Text => "text",
         })
+    }
+}
+
+/// Which events are logged: directives that tracing-subscriber understands.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct LogFilter(String);
+
+impl LogFilter {
+    /// The directives.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Value for LogFilter {
+    fn parse(text: &str) -> Result<Self, String> {
+        match EnvFilter::builder().parse(text) {
+            Ok(_) => Ok(Self(text.to_owned())),
+            Err(_) => Err("must be a level (`info`), or directives such as `info,sqlx=warn`".to_owned()),
+        }
+    }
+
+    fn show(&self) -> Option<String> {
+        Some(self.0.clone())
     }
 }
 
@@ -161,6 +225,10 @@ impl Value for EnvironmentName {
                  characters at most"
                 .to_owned())
         }
+    }
+
+    fn show(&self) -> Option<String> {
+        Some(self.to_string())
     }
 }
 
@@ -218,6 +286,10 @@ impl Value for Issuer {
         }
         let is_exposed = url.scheme() == "http" && !url.host().is_some_and(is_loopback);
         Ok(Self { text: text.to_owned(), is_exposed })
+    }
+
+    fn show(&self) -> Option<String> {
+        Some(self.to_string())
     }
 }
 
@@ -280,6 +352,10 @@ impl Value for Network {
     fn parse(text: &str) -> Result<Self, String> {
         text.parse()
     }
+
+    fn show(&self) -> Option<String> {
+        Some(self.to_string())
+    }
 }
 
 fn filled(text: &str) -> Result<&str, String> {
@@ -299,6 +375,8 @@ mod tests {
         assert_eq!(seconds("5m"), Ok(300.0));
         assert_eq!(seconds("8h"), Ok(28_800.0));
         assert_eq!(seconds("14d"), Ok(1_209_600.0));
+        assert_eq!(Duration::from_secs(28_800).show().as_deref(), Some("8h"));
+        assert_eq!(Duration::from_millis(1_500).show().as_deref(), Some("1500ms"));
         for wrong in ["", "0", "0s", "-1s", "1.5h", "8 h", "8H", "h", "99999999999999999999s", "40000d"] {
             assert!(Duration::parse(wrong).is_err(), "{wrong:?} was taken");
         }
