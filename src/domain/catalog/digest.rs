@@ -1,0 +1,150 @@
+//! What identifies a version of a catalog: the hash of its canonical JSON.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+
+const PREFIX: &str = "sha256:";
+
+/// `sha256:` and 64 hexadecimal digits in lower case. Cheap to clone.
+#[derive(Clone, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct CatalogDigest(Arc<str>);
+
+/// A text that is no digest of a catalog.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("a catalog's digest is written sha256: and 64 hexadecimal digits in lower case")]
+pub struct InvalidDigest;
+
+impl CatalogDigest {
+    /// The digest of a catalog's canonical JSON.
+    #[must_use]
+    pub fn of(canonical_json: &str) -> Self {
+        let mut text = String::with_capacity(PREFIX.len() + 64);
+        text.push_str(PREFIX);
+        for byte in Sha256::digest(canonical_json.as_bytes()) {
+            for nibble in [byte >> 4, byte & 0x0f] {
+                text.extend(char::from_digit(u32::from(nibble), 16));
+            }
+        }
+        Self(text.into())
+    }
+
+    /// The digest as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for CatalogDigest {
+    type Err = InvalidDigest;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let digits = text.strip_prefix(PREFIX).ok_or(InvalidDigest)?;
+        let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        if digits.len() == 64 && digits.bytes().all(is_digit) {
+            Ok(Self(text.into()))
+        } else {
+            Err(InvalidDigest)
+        }
+    }
+}
+
+impl TryFrom<String> for CatalogDigest {
+    type Error = InvalidDigest;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<CatalogDigest> for String {
+    fn from(digest: CatalogDigest) -> Self {
+        digest.0.as_ref().to_owned()
+    }
+}
+
+impl fmt::Display for CatalogDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// JSON with sorted members and no blanks: one text for each value. For what a catalog holds (texts, lists
+/// and members named in ASCII, no numbers) this is RFC 8785.
+///
+/// The order is made here, because whether `serde_json` keeps members sorted depends on the features that
+/// other crates ask of it.
+pub(super) fn canonical_json(value: &Value) -> String {
+    let mut text = String::new();
+    write_canonical(value, &mut text);
+    text
+}
+
+fn write_canonical(value: &Value, text: &mut String) {
+    match value {
+        Value::Array(items) => {
+            text.push('[');
+            for (index, item) in items.iter().enumerate() {
+                if index > 0 {
+                    text.push(',');
+                }
+                write_canonical(item, text);
+            }
+            text.push(']');
+        }
+        Value::Object(members) => {
+            let mut members: Vec<_> = members.iter().collect();
+            members.sort_unstable_by_key(|(name, _)| *name);
+            text.push('{');
+            for (index, (name, member)) in members.into_iter().enumerate() {
+                if index > 0 {
+                    text.push(',');
+                }
+                text.push_str(&Value::from(name.as_str()).to_string());
+                text.push(':');
+                write_canonical(member, text);
+            }
+            text.push('}');
+        }
+        Value::Bool(_) | Value::Null | Value::Number(_) | Value::String(_) => {
+            text.push_str(&value.to_string())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn canonical_json_is_sorted_and_has_no_blanks() {
+        let value = json!({"b": [{"z": "é\n", "a": null}, []], "a": {}});
+        assert_eq!(canonical_json(&value), r#"{"a":{},"b":[{"a":null,"z":"é\n"},[]]}"#);
+    }
+
+    #[test]
+    fn a_digest_is_the_hash_of_the_text() {
+        // `printf '{}' | sha256sum`
+        let expected = "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a";
+        assert_eq!(CatalogDigest::of("{}").as_str(), expected);
+        assert_eq!(expected.parse::<CatalogDigest>().unwrap(), CatalogDigest::of("{}"));
+    }
+
+    #[test]
+    fn what_is_no_digest_is_refused() {
+        let digits = "0".repeat(64);
+        for text in
+            [String::new(), digits.clone(), format!("sha256:{digits}0"), format!("sha256:{}A", &digits[1..])]
+        {
+            assert_eq!(text.parse::<CatalogDigest>(), Err(InvalidDigest), "{text}");
+        }
+    }
+}
