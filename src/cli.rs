@@ -3,6 +3,7 @@
 
 mod config;
 mod error;
+mod health;
 mod output;
 mod runtime;
 
@@ -65,12 +66,14 @@ enum Command {
     /// Show the settings.
     #[command(subcommand)]
     Config(config::ConfigArgs),
+    Health(health::HealthArgs),
 }
 
 impl Command {
     fn run(self, global: &GlobalArgs) -> Result<(), CliError> {
         match self {
             Self::Config(args) => args.run(global),
+            Self::Health(args) => args.run(global),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::io::{ErrorKind, Write};
 
 use clap::ValueEnum;
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::{ContentArrangement, ContentLineStyle, LineStyle, Table, TableStyle};
 use serde::Serialize;
 
 use super::CliError;
@@ -32,7 +32,7 @@ where
 {
     let mut table = Table::new();
     table
-        .load_style(presets::UTF8_NO_BORDERS)
+        .load_style(STYLE)
         .set_content_arrangement(ContentArrangement::Dynamic)
         .set_header(header.iter().copied());
     for row in rows {
@@ -59,3 +59,9 @@ pub(crate) fn complain(error: &CliError) {
     // With stderr gone there is nobody left to tell; the exit code still says it.
     let _ = writeln!(std::io::stderr().lock(), "error: {}", error.report());
 }
+
+/// Columns apart, the header underlined, nothing between rows.
+const STYLE: TableStyle = TableStyle::new()
+    .header_lines(ContentLineStyle::none().junction('│'))
+    .header_separator(LineStyle::none().fill('─').junction('┼'))
+    .content_lines(ContentLineStyle::none().junction('│'));
