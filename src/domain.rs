@@ -9,5 +9,7 @@ pub mod instance;
 pub mod key_ring;
 pub mod license;
 pub mod subscription;
+pub mod sync_schedule;
 pub mod token_plan;
 pub mod version;
+pub mod words;

@@ -69,6 +69,8 @@ uuid_kinds! {
     Jti
     LicenseId
     PurchaseId
+    /// The id that we give a request which brings none.
+    RequestUuid
     SubscriptionId
 }
 
