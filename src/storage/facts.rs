@@ -1,0 +1,333 @@
+//! Reads all that a decision depends on: for a batch of instances at once, or as it was recorded at an instant.
+
+use chrono::{DateTime, Utc};
+use sqlx::postgres::PgRow;
+use sqlx::{PgConnection, Row};
+use uuid::Uuid;
+
+use super::{StorageError, decode};
+use crate::domain::add_on_purchase::PurchaseStanding;
+use crate::domain::catalog::AddOnName;
+use crate::domain::entitlement::Situation;
+use crate::domain::ids::{InstanceCredentialId, InstanceId, InstanceUid, SubscriptionId};
+use crate::domain::instance::{Deployment, InstanceStanding};
+use crate::domain::license::LicenseStanding;
+use crate::domain::subscription::{SubscriptionStanding, Term};
+
+/// What is recorded of one instance.
+#[derive(Clone, Debug)]
+pub struct InstanceFacts {
+    pub uid: InstanceUid,
+    /// What the ledger calls it.
+    pub number: i64,
+    pub instance_id: InstanceId,
+    pub subscription_id: SubscriptionId,
+    pub hostname: String,
+    /// Raw Ed25519 point of an instance that authenticates by assertion.
+    pub public_key: Option<Vec<u8>>,
+    pub reported_usage: Option<serde_json::Value>,
+    pub is_contested: bool,
+    /// The live ones and those that died, oldest first.
+    pub credentials: Vec<CredentialFacts>,
+    pub situation: Situation,
+    /// The latest sync that issued tokens, not before the instant asked for.
+    pub last_sync: Option<LastSync>,
+}
+
+/// One secret of an instance.
+#[derive(Clone, Debug)]
+pub struct CredentialFacts {
+    pub id: InstanceCredentialId,
+    pub digest: Vec<u8>,
+    pub by_rotation: bool,
+    pub first_used_at: Option<DateTime<Utc>>,
+    pub last_used_at: Option<DateTime<Utc>>,
+    pub dies_at: Option<DateTime<Utc>>,
+}
+
+/// The latest sync of an instance that issued tokens.
+#[derive(Clone, Debug)]
+pub struct LastSync {
+    pub issued_at: DateTime<Utc>,
+    pub digest: Vec<u8>,
+    pub idempotency: Option<Vec<u8>>,
+}
+
+/// The key that signs access tokens now.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ActiveKey {
+    pub kid: String,
+    /// What the ledger calls it.
+    pub number: i16,
+    pub not_after: DateTime<Utc>,
+}
+
+/// What holds for a whole batch.
+#[derive(Clone, Debug)]
+pub struct BatchFacts {
+    /// The database's clock, read after the batch held its locks.
+    pub now: DateTime<Utc>,
+    /// `None` while no key may sign.
+    pub active_key: Option<ActiveKey>,
+    /// The newest key set; `None` before the first was published.
+    pub key_set_version: Option<i64>,
+    /// One entry for each uid asked for, in that order; `None` for an unknown one.
+    pub instances: Vec<Option<InstanceFacts>>,
+}
+
+/// Reads the facts of a batch in one statement. `syncs_since` bounds how far back a last sync is looked for.
+///
+/// The caller already holds the batch's locks: a statement that both waited for
+/// them and read would see the database as it was before the wait.
+///
+/// # Errors
+/// The database cannot be read.
+pub async fn list_for_batch(
+    connection: &mut PgConnection,
+    environment: &str,
+    uids: &[InstanceUid],
+    syncs_since: DateTime<Utc>,
+) -> Result<BatchFacts, StorageError> {
+    let uids: Vec<Uuid> = uids.iter().map(|uid| uid.as_uuid()).collect();
+    let rows = sqlx::query(BATCH)
+        .bind(&uids)
+        .bind(environment)
+        .bind(syncs_since)
+        .fetch_all(connection)
+        .await?;
+    let mut facts =
+        BatchFacts { now: DateTime::UNIX_EPOCH, active_key: None, key_set_version: None, instances: Vec::with_capacity(rows.len()) };
+    for (index, row) in rows.iter().enumerate() {
+        if index == 0 {
+            facts.now = row.try_get("now")?;
+            facts.key_set_version = row.try_get("key_set_version")?;
+            if let Some(kid) = row.try_get("kid")? {
+                facts.active_key = Some(ActiveKey {
+                    kid,
+                    number: row.try_get("key_number")?,
+                    not_after: row.try_get("key_not_after")?,
+                });
+            }
+        }
+        let known: Option<Uuid> = row.try_get("uid")?;
+        facts.instances.push(known.map(|uid| instance(uid.into(), row)).transpose()?);
+    }
+    Ok(facts)
+}
+
+/// Reads what is recorded of one instance now, without its credentials' history or last sync.
+///
+/// # Errors
+/// The database cannot be read.
+pub async fn find_situation(
+    connection: &mut PgConnection,
+    uid: InstanceUid,
+) -> Result<Option<Situation>, StorageError> {
+    let row = sqlx::query(CURRENT).bind(uid.as_uuid()).fetch_optional(connection).await?;
+    row.map(|row| situation(&row)).transpose()
+}
+
+/// Reads the instances of a subscription that may be affected by a change to it.
+///
+/// # Errors
+/// The database cannot be read.
+pub async fn list_situations_of_subscription(
+    connection: &mut PgConnection,
+    subscription: SubscriptionId,
+) -> Result<Vec<(InstanceUid, Situation)>, StorageError> {
+    let rows = sqlx::query(OF_SUBSCRIPTION).bind(subscription.as_uuid()).fetch_all(connection).await?;
+    rows.iter().map(|row| Ok((row.try_get::<Uuid, _>("uid")?.into(), situation(row)?))).collect()
+}
+
+/// Reads what was recorded of one instance at a past instant: each record in the
+/// revision that held then. An instance that was not yet known is explained by
+/// what is recorded now.
+///
+/// # Errors
+/// The database cannot be read.
+pub async fn find_situation_as_recorded(
+    connection: &mut PgConnection,
+    uid: InstanceUid,
+    at: DateTime<Utc>,
+) -> Result<Option<Situation>, StorageError> {
+    let row = sqlx::query(AS_RECORDED).bind(uid.as_uuid()).bind(at).fetch_optional(&mut *connection).await?;
+    match row {
+        Some(row) => situation(&row).map(Some),
+        None => find_situation(connection, uid).await,
+    }
+}
+
+fn instance(uid: InstanceUid, row: &PgRow) -> Result<InstanceFacts, StorageError> {
+    let digest: Option<Vec<u8>> = row.try_get("last_digest")?;
+    let last_sync = match digest {
+        None => None,
+        Some(digest) => Some(LastSync {
+            digest,
+            issued_at: row.try_get("last_issued_at")?,
+            idempotency: row.try_get("last_idempotency")?,
+        }),
+    };
+    Ok(InstanceFacts {
+        uid,
+        number: row.try_get("number")?,
+        instance_id: row.try_get::<Uuid, _>("instance_id")?.into(),
+        subscription_id: row.try_get::<Uuid, _>("subscription_id")?.into(),
+        hostname: row.try_get("hostname")?,
+        public_key: row.try_get("public_key")?,
+        reported_usage: row.try_get("reported_usage")?,
+        is_contested: row.try_get("is_contested")?,
+        credentials: credentials(row)?,
+        situation: situation(row)?,
+        last_sync,
+    })
+}
+
+fn credentials(row: &PgRow) -> Result<Vec<CredentialFacts>, StorageError> {
+    let Some(ids) = row.try_get::<Option<Vec<Uuid>>, _>("credential_ids")? else { return Ok(Vec::new()) };
+    let digests: Vec<Vec<u8>> = row.try_get("credential_digests")?;
+    let by_rotation: Vec<bool> = row.try_get("credential_by_rotation")?;
+    let first_used: Vec<Option<DateTime<Utc>>> = row.try_get("credential_first_used")?;
+    let last_used: Vec<Option<DateTime<Utc>>> = row.try_get("credential_last_used")?;
+    let dies: Vec<Option<DateTime<Utc>>> = row.try_get("credential_dies")?;
+    let columns = ids.into_iter().zip(digests).zip(by_rotation).zip(first_used).zip(last_used).zip(dies);
+    Ok(columns
+        .map(|(((((id, digest), by_rotation), first_used_at), last_used_at), dies_at)| CredentialFacts {
+            id: id.into(),
+            digest,
+            by_rotation,
+            first_used_at,
+            last_used_at,
+            dies_at,
+        })
+        .collect())
+}
+
+fn situation(row: &PgRow) -> Result<Situation, StorageError> {
+    let deployment: Deployment = decode(row.try_get("deployment")?)?;
+    Ok(Situation {
+        license: LicenseStanding { kind: decode(row.try_get("license_kind")?)?, revoked_at: row.try_get("revoked_at")? },
+        subscription: SubscriptionStanding {
+            license_type: decode(row.try_get("license_type")?)?,
+            term: term(row.try_get("starts_at")?, row.try_get("ends_at")?)?,
+            earlier_ends: row.try_get("earlier_ends")?,
+            trial: row.try_get("trial")?,
+            condition: decode(row.try_get("condition")?)?,
+        },
+        purchases: purchases(row)?,
+        instance: InstanceStanding {
+            state: decode(row.try_get("state")?)?,
+            version: decode(row.try_get("version")?)?,
+            realm: deployment.realm(),
+            disabled_unit_primitives: names(row, "disabled_unit_primitives")?,
+            disabled_backends: names(row, "disabled_backends")?,
+        },
+    })
+}
+
+fn purchases(row: &PgRow) -> Result<Vec<PurchaseStanding>, StorageError> {
+    let Some(add_ons) = row.try_get::<Option<Vec<String>>, _>("add_ons")? else { return Ok(Vec::new()) };
+    let quantities: Vec<i32> = row.try_get("quantities")?;
+    let starts: Vec<DateTime<Utc>> = row.try_get("purchase_starts")?;
+    let ends: Vec<DateTime<Utc>> = row.try_get("purchase_ends")?;
+    let columns = add_ons.into_iter().zip(quantities).zip(starts).zip(ends);
+    columns
+        .map(|(((add_on, quantity), starts_at), ends_at)| {
+            Ok(PurchaseStanding {
+                add_on: decode::<AddOnName>(&add_on)?,
+                quantity: u32::try_from(quantity).map_err(StorageError::corrupt)?,
+                term: term(starts_at, ends_at)?,
+            })
+        })
+        .collect()
+}
+
+fn names<T>(row: &PgRow, column: &str) -> Result<std::collections::BTreeSet<T>, StorageError>
+where
+    T: std::str::FromStr + Ord,
+    T::Err: std::error::Error + Send + Sync + 'static,
+{
+    let names: Vec<String> = row.try_get(column)?;
+    names.iter().map(|name| decode(name)).collect()
+}
+
+fn term(starts_at: DateTime<Utc>, ends_at: DateTime<Utc>) -> Result<Term, StorageError> {
+    Term::new(starts_at, ends_at).ok_or_else(|| StorageError::corrupt("a term that ends before it starts"))
+}
+
+/// The columns that [`situation`] reads, from the records as they are now.
+macro_rules! current {
+    ($tail:literal) => {
+        concat!(
+            "select i.uid, i.state, i.version, i.deployment, i.disabled_unit_primitives, i.disabled_backends, \
+             l.kind as license_kind, l.revoked_at, s.license_type, s.starts_at, s.ends_at, s.earlier_ends, s.trial, s.condition, \
+             p.add_ons, p.quantities, p.purchase_starts, p.purchase_ends \
+             from instances i join licenses l on l.id = i.license_id join subscriptions s on s.id = l.subscription_id \
+             left join lateral ( \
+                select array_agg(add_on) as add_ons, array_agg(quantity) as quantities, array_agg(starts_at) as purchase_starts, \
+                       array_agg(least(ends_at, ended_at)) as purchase_ends \
+                from add_on_purchases where subscription_id = s.id and (ended_at is null or ended_at > starts_at)) p on true ",
+            $tail
+        )
+    };
+}
+
+const CURRENT: &str = current!("where i.uid = $1");
+
+/// Released instances are left out: nothing that is bought changes what they may use.
+const OF_SUBSCRIPTION: &str = current!("where l.subscription_id = $1 and i.state <> 'released' order by i.uid limit 1000");
+
+/// One row for each uid that is asked for, known or not, so that the clock and the key come even for an unknown one.
+const BATCH: &str = "\
+select b.now, k.kid, k.number as key_number, k.not_after as key_not_after, ks.version as key_set_version, \
+       i.uid, i.number, i.instance_id, i.hostname, i.public_key, i.reported_usage, i.identity_contested_at is not null as is_contested, \
+       i.state, i.version, i.deployment, i.disabled_unit_primitives, i.disabled_backends, \
+       l.kind as license_kind, l.revoked_at, l.subscription_id, \
+       s.license_type, s.starts_at, s.ends_at, s.earlier_ends, s.trial, s.condition, \
+       p.add_ons, p.quantities, p.purchase_starts, p.purchase_ends, \
+       c.credential_ids, c.credential_digests, c.credential_by_rotation, c.credential_first_used, c.credential_last_used, c.credential_dies, \
+       t.sync_digest as last_digest, t.issued_at as last_issued_at, t.idempotency as last_idempotency \
+from (select clock_timestamp() as now) b \
+left join (select kid, number, not_after from signing_keys \
+           where environment = $2 and purpose = 'access_token' and alg = 'EdDSA' and state = 'active') k on true \
+left join (select max(version) as version from key_sets where environment = $2) ks on true \
+cross join unnest($1::uuid[]) with ordinality as u (uid, position) \
+left join instances i on i.uid = u.uid \
+left join licenses l on l.id = i.license_id \
+left join subscriptions s on s.id = l.subscription_id \
+left join lateral ( \
+    select array_agg(add_on) as add_ons, array_agg(quantity) as quantities, array_agg(starts_at) as purchase_starts, \
+           array_agg(least(ends_at, ended_at)) as purchase_ends \
+    from add_on_purchases where subscription_id = s.id and (ended_at is null or ended_at > starts_at)) p on true \
+left join lateral ( \
+    select array_agg(id) as credential_ids, array_agg(digest) as credential_digests, \
+           array_agg(origin = 'rotation') as credential_by_rotation, array_agg(first_used_at) as credential_first_used, \
+           array_agg(last_used_at) as credential_last_used, array_agg(dies_at) as credential_dies \
+    from (select id, digest, origin, first_used_at, last_used_at, dies_at from instance_credentials \
+          where instance_uid = i.uid order by created_at, id) one) c on true \
+left join lateral ( \
+    select sync_digest, issued_at, idempotency from issuances \
+    where instance_number = i.number and jti >= first_jti_of($3) order by jti desc limit 1) t on true \
+order by u.position";
+
+/// Each record in the last revision that was recorded by then. No row where the instance was not recorded yet.
+const AS_RECORDED: &str = "\
+with revision as ( \
+    select distinct on (kind, id) kind, id, record from record_revisions \
+    where recorded_at <= $2 and (kind, id) in ( \
+        select 'instances', i.uid from instances i where i.uid = $1 \
+        union all select 'licenses', i.license_id from instances i where i.uid = $1 \
+        union all select 'subscriptions', l.subscription_id from instances i join licenses l on l.id = i.license_id where i.uid = $1 \
+        union all select 'add_on_purchases', p.id from instances i join licenses l on l.id = i.license_id \
+            join add_on_purchases p on p.subscription_id = l.subscription_id where i.uid = $1) \
+    order by kind, id, revision desc) \
+select i.state, i.version, i.deployment, i.disabled_unit_primitives, i.disabled_backends, \
+       l.kind as license_kind, l.revoked_at, s.license_type, s.starts_at, s.ends_at, s.earlier_ends, s.trial, s.condition, \
+       p.add_ons, p.quantities, p.purchase_starts, p.purchase_ends \
+from (select (jsonb_populate_record(null::instances, record)).* from revision where kind = 'instances') i \
+cross join (select (jsonb_populate_record(null::licenses, record)).* from revision where kind = 'licenses') l \
+cross join (select (jsonb_populate_record(null::subscriptions, record)).* from revision where kind = 'subscriptions') s \
+cross join ( \
+    select array_agg(add_on) as add_ons, array_agg(quantity) as quantities, array_agg(starts_at) as purchase_starts, \
+           array_agg(least(ends_at, ended_at)) as purchase_ends \
+    from (select (jsonb_populate_record(null::add_on_purchases, record)).* from revision where kind = 'add_on_purchases') one \
+    where ended_at is null or ended_at > starts_at) p";

@@ -1,0 +1,80 @@
+//! Advisory locks that order what replicas do: mints against changes, and syncs of one instance against each other.
+
+use std::fmt::Write as _;
+
+use sqlx::{Executor, PgConnection};
+
+use super::StorageError;
+use crate::domain::ids::InstanceUid;
+
+/// Opens a batch's transaction, shares the mint fence, and takes the lock of each
+/// instance in one order, so that two batches never wait for each other in a ring.
+///
+/// One round trip: the statements hold nothing but numbers. What the batch reads
+/// must be read by a later statement, whose snapshot then follows the wait.
+///
+/// # Errors
+/// The database cannot be reached.
+pub async fn begin_batch(connection: &mut PgConnection, uids: &[InstanceUid]) -> Result<(), StorageError> {
+    let mut locks: Vec<i64> = uids.iter().map(|uid| instance_lock(*uid)).collect();
+    locks.sort_unstable();
+    locks.dedup();
+    let mut script = format!("BEGIN; SELECT pg_advisory_xact_lock_shared({MINT_FENCE}, 0)");
+    script.push_str("; SELECT pg_advisory_xact_lock(k) FROM unnest('{");
+    for (index, lock) in locks.iter().enumerate() {
+        // Writing to a string cannot fail.
+        let _ = write!(script, "{}{lock}", if index == 0 { "" } else { "," });
+    }
+    script.push_str("}'::bigint[]) k");
+    connection.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(script))).await?;
+    Ok(())
+}
+
+/// Commits a batch.
+///
+/// # Errors
+/// The database cannot be reached: whether the batch is durable is then unknown.
+pub async fn commit_batch(connection: &mut PgConnection) -> Result<(), StorageError> {
+    connection.execute(sqlx::raw_sql("COMMIT")).await?;
+    Ok(())
+}
+
+/// Takes a batch back.
+///
+/// # Errors
+/// The database cannot be reached.
+pub async fn roll_back_batch(connection: &mut PgConnection) -> Result<(), StorageError> {
+    connection.execute(sqlx::raw_sql("ROLLBACK")).await?;
+    Ok(())
+}
+
+/// Holds mints off until the transaction ends: no token that is decided before a
+/// revocation can be recorded after it. Waits for running batches, which take milliseconds.
+///
+/// # Errors
+/// The database cannot be reached.
+pub async fn hold_mints_off(connection: &mut PgConnection) -> Result<(), StorageError> {
+    sqlx::query("select pg_advisory_xact_lock($1, 0)").bind(MINT_FENCE).execute(connection).await?;
+    Ok(())
+}
+
+/// Serializes what is done to one instance with its syncs.
+///
+/// # Errors
+/// The database cannot be reached.
+pub async fn lock_instance(connection: &mut PgConnection, uid: InstanceUid) -> Result<(), StorageError> {
+    sqlx::query("select pg_advisory_xact_lock($1)").bind(instance_lock(uid)).execute(connection).await?;
+    Ok(())
+}
+
+/// Rotation takes it exclusively, mints share it. PostgreSQL keeps locks of two
+/// numbers apart from those of one, which the instances use.
+pub const MINT_FENCE: i32 = 0x0074_6b61;
+
+/// The random half of the uid. Two instances that share it only wait for each other.
+fn instance_lock(uid: InstanceUid) -> i64 {
+    let bytes = uid.as_uuid().into_bytes();
+    let mut half = [0; 8];
+    half.copy_from_slice(&bytes[8..]);
+    i64::from_be_bytes(half)
+}
