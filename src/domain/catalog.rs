@@ -220,3 +220,126 @@ fn realms_of(name: &UnitPrimitiveName, services: &[Service]) -> Option<Vec<Realm
 fn find<'a, T, N: Ord>(records: &'a [T], name: &N, name_of: impl Fn(&T) -> &N) -> Option<&'a T> {
     records.binary_search_by(|record| name_of(record).cmp(name)).ok().map(|index| &records[index])
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn parts(document: Value) -> CatalogParts {
+        serde_json::from_value(document).unwrap()
+    }
+
+    fn primitive(name: &str, backends: &[&str], add_ons: &[&str]) -> Value {
+        json!({
+            "name": name, "description": "x", "feature_category": "x",
+            "backend_services": backends, "add_ons": add_ons,
+        })
+    }
+
+    fn small() -> Value {
+        json!({
+            "add_ons": [{"name": "pro"}, {"name": "core"}],
+            "backend_services": [{"name": "scans", "jwt_aud": "b"}, {"name": "ai", "jwt_aud": "a"}],
+            "license_types": [{"name": "premium"}],
+            "services": [
+                {"name": "chat", "gitlab_realm": ["self-managed"], "unit_primitives": ["chat", "ask"]},
+                {"name": "ask", "gitlab_realm": ["gitlab-com"], "unit_primitives": ["ask"]},
+            ],
+            "unit_primitives": [
+                primitive("scan", &["scans", "ai"], &[]),
+                primitive("chat", &["ai"], &["pro", "core"]),
+                primitive("ask", &["ai"], &["pro"]),
+            ],
+        })
+    }
+
+    fn named<'a>(catalog: &'a Catalog, name: &str) -> &'a UnitPrimitive {
+        catalog.unit_primitive(&name.parse().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn records_are_sorted_and_found_by_name_and_index() {
+        let catalog = Catalog::new(parts(small())).unwrap();
+        let names: Vec<_> =
+            catalog.unit_primitives().iter().map(|primitive| primitive.name.as_str()).collect();
+        assert_eq!(names, ["ask", "chat", "scan"]);
+        let scan = named(&catalog, "scan");
+        let backends: Vec<_> =
+            scan.backend_indexes.iter().map(|index| catalog.backends()[*index].name.as_str()).collect();
+        assert_eq!(backends, ["ai", "scans"]);
+        let chat = named(&catalog, "chat");
+        let add_ons: Vec<_> =
+            chat.add_on_indexes.iter().map(|index| catalog.add_ons()[*index].name.as_str()).collect();
+        assert_eq!(add_ons, ["core", "pro"]);
+        assert_eq!(catalog.add_on_index(&"pro".parse().unwrap()), Some(1));
+        assert!(catalog.backend(&"scans".parse().unwrap()).is_some());
+        assert!(catalog.license_type(&"premium".parse().unwrap()).is_some());
+        assert!(catalog.license_type(&"ultimate".parse().unwrap()).is_none());
+        assert!(catalog.service(&"ask".parse().unwrap()).is_some());
+    }
+
+    #[test]
+    fn a_primitive_is_offered_where_any_service_that_names_it_is() {
+        let catalog = Catalog::new(parts(small())).unwrap();
+        assert_eq!(named(&catalog, "ask").realms, Some(vec![Realm::GitlabCom, Realm::SelfManaged]));
+        assert_eq!(named(&catalog, "chat").realms, Some(vec![Realm::SelfManaged]));
+        assert_eq!(named(&catalog, "scan").realms, None);
+    }
+
+    #[test]
+    fn order_changes_no_digest_and_content_does() {
+        let catalog = Catalog::new(parts(small())).unwrap();
+        let mut other = parts(small());
+        other.unit_primitives.reverse();
+        other.unit_primitives[1].add_ons.reverse();
+        assert_eq!(Catalog::new(other.clone()).unwrap().digest(), catalog.digest());
+        other.unit_primitives[0].description.push('!');
+        assert_ne!(Catalog::new(other).unwrap().digest(), catalog.digest());
+    }
+
+    #[test]
+    fn a_stored_catalog_comes_back_under_its_digest() {
+        let catalog = Catalog::new(parts(small())).unwrap();
+        let stored = Catalog::from_json(catalog.canonical_json()).unwrap();
+        assert_eq!(stored.digest(), catalog.digest());
+        assert_eq!(stored.unit_primitives(), catalog.unit_primitives());
+        assert_eq!(CatalogDigest::of(catalog.canonical_json()), *catalog.digest());
+    }
+
+    #[test]
+    fn what_a_newer_program_stored_is_read_and_keeps_its_digest() {
+        let mut newer = small();
+        newer["unit_primitives"][0]["regions"] = json!(["moon"]);
+        let text = digest::canonical_json(&newer);
+        let stored = Catalog::from_json(&text).unwrap();
+        assert_eq!(stored.digest(), &CatalogDigest::of(&text));
+        assert_eq!(stored.canonical_json(), text);
+    }
+
+    #[test]
+    fn every_problem_is_told_at_once() {
+        let mut document = small();
+        document["add_ons"] = json!([{"name": "pro"}, {"name": "pro", "description": " "}]);
+        document["backend_services"][0]["jwt_aud"] = json!("a");
+        document["services"][0]["unit_primitives"] = json!(["chat", "ghost"]);
+        document["unit_primitives"][1]["description"] = json!("a\u{7}b");
+        let Err(CatalogError::Invalid(InvalidCatalog(problems))) = Catalog::new(parts(document)) else {
+            panic!("it must be refused")
+        };
+        let told: Vec<_> = problems.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            told,
+            [
+                "add_ons/pro, name: another add-on has this name (duplicate_name)",
+                "add_ons/pro, description: the text is empty (invalid_text)",
+                "backend_services/ai, jwt_aud: scans has this audience: tokens for one backend would pass at the \
+                 other (duplicate_audience)",
+                "services/chat, unit_primitives[1]: there is no unit primitive ghost (unknown_link)",
+                "unit_primitives/chat, description: the text holds control characters (invalid_text)",
+                "unit_primitives/chat, add_ons[1]: there is no add-on core (unknown_link)",
+            ]
+        );
+    }
+}

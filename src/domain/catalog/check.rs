@@ -300,3 +300,26 @@ fn distance(a: &str, b: &str) -> usize {
     }
     row[b.len()]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mistyped_word_finds_what_it_meant_and_a_strange_one_nothing() {
+        let words = ["add_ons", "alias_names", "description", "name"];
+        assert_eq!(nearest("addons", words.into_iter()), Some("add_ons"));
+        assert_eq!(nearest("desciption", words.into_iter()), Some("description"));
+        assert_eq!(nearest("price", words.into_iter()), None);
+        assert_eq!(nearest("", words.into_iter()), None);
+    }
+
+    #[test]
+    fn distance_counts_single_changes() {
+        for (a, b, expected) in
+            [("", "", 0), ("abc", "", 3), ("abc", "axc", 1), ("abc", "bc", 1), ("ab", "ba", 2)]
+        {
+            assert_eq!(distance(a, b), expected, "{a} {b}");
+        }
+    }
+}
