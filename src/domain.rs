@@ -8,6 +8,7 @@ pub mod ids;
 pub mod instance;
 pub mod key_ring;
 pub mod license;
+pub mod sealed;
 pub mod subscription;
 pub mod sync_schedule;
 pub mod token_plan;

@@ -1,1 +1,246 @@
 //! Private halves: sealed at rest, prepared once for signing.
+
+pub mod digest_key;
+pub mod kek_file;
+pub mod sealing;
+pub mod seed;
+mod signer;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use zeroize::Zeroizing;
+
+pub use self::signer::Signer;
+
+use self::digest_key::{DigestKey, KEY_BYTES};
+use self::sealing::{Binding, KeyEncryption, SealingError};
+use self::seed::Seed;
+use crate::domain::key_ring::{Algorithm, Kid, Purpose};
+use crate::domain::sealed::{Sealed, SealedKey, SealedSecret, SecretName};
+
+/// Opens and uses what is sealed. Which key signs is never decided here: the caches
+/// remember only bytes that cannot change.
+#[derive(Debug)]
+pub struct Keystore {
+    kek: Arc<dyn KeyEncryption>,
+    digest_key: DigestKey,
+    signers: RwLock<HashMap<String, Arc<Signer>>>,
+}
+
+impl Keystore {
+    /// The keystore of a deployment, whose sealed digest key is opened at once: a
+    /// wrong key-encryption key shows at the start, not at the first request.
+    ///
+    /// # Errors
+    ///
+    /// The digest key does not open.
+    pub fn open(kek: Arc<dyn KeyEncryption>, digest_key: &SealedSecret) -> Result<Self, KeystoreError> {
+        let digest_key = open_digest_key(&*kek, digest_key)?;
+        Ok(Self { kek, digest_key, signers: RwLock::default() })
+    }
+
+    /// The key that credentials are digested under.
+    #[must_use]
+    pub fn digest_key(&self) -> &DigestKey {
+        &self.digest_key
+    }
+
+    /// The prepared signer of a key, where it was unsealed before.
+    #[must_use]
+    pub fn signer(&self, kid: &str) -> Option<Arc<Signer>> {
+        self.signers.read().unwrap_or_else(PoisonError::into_inner).get(kid).cloned()
+    }
+
+    /// Opens a private half, proves that it is the one that its kid names, and
+    /// remembers the signer.
+    ///
+    /// # Errors
+    ///
+    /// The private half does not open, or belongs to another key.
+    pub fn unseal_signer(&self, key: &SealedKey) -> Result<Arc<Signer>, KeystoreError> {
+        let signer = Arc::new(unseal_signer(&*self.kek, key)?);
+        self.signers
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(key.kid.to_string(), Arc::clone(&signer));
+        Ok(signer)
+    }
+
+    /// Forgets, and thereby wipes, every signer but those of `kids`.
+    pub fn keep_only(&self, kids: &HashSet<String>) {
+        self.signers.write().unwrap_or_else(PoisonError::into_inner).retain(|kid, _| kids.contains(kid));
+    }
+
+    /// What seals.
+    #[must_use]
+    pub fn key_encryption(&self) -> &Arc<dyn KeyEncryption> {
+        &self.kek
+    }
+}
+
+/// A key that was just made: its names, and its private half already sealed.
+#[derive(Clone, Debug)]
+pub struct FreshKey {
+    pub key: SealedKey,
+    /// The raw Ed25519 point.
+    pub public_half: [u8; 32],
+}
+
+/// Makes an Ed25519 key, seals its private half, and proves that what was sealed
+/// opens and signs.
+///
+/// # Errors
+///
+/// No randomness, or a fault of the key encryption.
+pub fn generate_key(
+    kek: &dyn KeyEncryption,
+    environment: &str,
+    purpose: Purpose,
+) -> Result<FreshKey, KeystoreError> {
+    let seed = Seed::generate()?;
+    let kid = seed.kid()?;
+    let private_half =
+        kek.seal(seed.expose(), &binding(environment, purpose, &kid.to_string(), FIRST_SEALING))?;
+    let key =
+        SealedKey { kid, environment: environment.to_owned(), purpose, alg: Algorithm::EdDsa, private_half };
+    unseal_signer(kek, &key)?;
+    Ok(FreshKey { key, public_half: seed.public_half()? })
+}
+
+/// Makes the key under which credentials are digested.
+///
+/// # Errors
+///
+/// No randomness, or a fault of the key encryption.
+pub fn generate_digest_key(
+    kek: &dyn KeyEncryption,
+    environment: &str,
+) -> Result<SealedSecret, KeystoreError> {
+    let key = random_bits()?;
+    let secret = kek.seal(&*key, &secret_binding(environment, &secret_name(1), FIRST_SEALING))?;
+    Ok(SealedSecret { environment: environment.to_owned(), name: SecretName::DigestKey, version: 1, secret })
+}
+
+/// 256 random bits.
+///
+/// # Errors
+///
+/// The system has no randomness to give.
+pub fn random_bits() -> Result<Zeroizing<[u8; 32]>, KeystoreError> {
+    let mut bits = Zeroizing::new([0; 32]);
+    aws_lc_rs::rand::fill(&mut *bits).map_err(|_| KeystoreError::NoRandomness)?;
+    Ok(bits)
+}
+
+fn unseal_signer(kek: &dyn KeyEncryption, key: &SealedKey) -> Result<Signer, KeystoreError> {
+    if key.alg != Algorithm::EdDsa {
+        return Err(KeystoreError::Unusable);
+    }
+    let Sealed { row_version, .. } = key.private_half;
+    let kid = key.kid.to_string();
+    let seed = kek.open(&key.private_half, &binding(&key.environment, key.purpose, &kid, row_version))?;
+    let seed = Seed::from_bytes(&seed).ok_or(KeystoreError::WrongSeed { kid: key.kid })?;
+    Signer::new(&seed, key.kid)
+}
+
+fn open_digest_key(kek: &dyn KeyEncryption, sealed: &SealedSecret) -> Result<DigestKey, KeystoreError> {
+    let name = secret_name(sealed.version);
+    let bits =
+        kek.open(&sealed.secret, &secret_binding(&sealed.environment, &name, sealed.secret.row_version))?;
+    let bits: Zeroizing<[u8; KEY_BYTES]> =
+        bits.as_slice().try_into().map(Zeroizing::new).map_err(|_| SealingError::Altered { name })?;
+    Ok(DigestKey::new(&bits))
+}
+
+fn binding<'a>(environment: &'a str, purpose: Purpose, kid: &'a str, row_version: i32) -> Binding<'a> {
+    Binding { environment, purpose: purpose.as_str(), name: kid, row_version }
+}
+
+fn secret_binding<'a>(environment: &'a str, name: &'a str, row_version: i32) -> Binding<'a> {
+    Binding { environment, purpose: SecretName::DigestKey.as_str(), name, row_version }
+}
+
+fn secret_name(version: i32) -> String {
+    format!("{}/{version}", SecretName::DigestKey.as_str())
+}
+
+const FIRST_SEALING: i32 = 1;
+
+/// Why a key cannot be used. Never holds a secret.
+#[derive(Debug, thiserror::Error)]
+pub enum KeystoreError {
+    #[error("the key has no private half any more")]
+    NoPrivateHalf,
+    #[error("the system has no randomness to give")]
+    NoRandomness,
+    #[error(transparent)]
+    Sealing(#[from] SealingError),
+    #[error("the key cannot be used for signing here")]
+    Unusable,
+    #[error("the private half that is stored for {kid} belongs to another key")]
+    WrongSeed { kid: Kid },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::sealing::LocalKek;
+    use super::*;
+
+    fn kek() -> Arc<dyn KeyEncryption> {
+        Arc::new(LocalKek::new(&[7; 32]).unwrap())
+    }
+
+    fn keystore() -> Keystore {
+        Keystore::open(kek(), &generate_digest_key(&*kek(), "development").unwrap()).unwrap()
+    }
+
+    fn fresh() -> SealedKey {
+        generate_key(&*kek(), "development", Purpose::AccessToken).unwrap().key
+    }
+
+    #[test]
+    fn a_signer_is_unsealed_once_and_then_remembered() {
+        let (keystore, key) = (keystore(), fresh());
+        let kid = key.kid.to_string();
+        assert!(keystore.signer(&kid).is_none());
+        let signer = keystore.unseal_signer(&key).unwrap();
+        assert!(Arc::ptr_eq(&signer, &keystore.signer(&kid).unwrap()));
+        keystore.keep_only(&HashSet::new());
+        assert!(keystore.signer(&kid).is_none());
+    }
+
+    #[test]
+    fn private_halves_swapped_between_rows_do_not_open() {
+        let (one, other) = (fresh(), fresh());
+        let swapped = SealedKey { private_half: other.private_half, ..one };
+        let refusal = keystore().unseal_signer(&swapped).unwrap_err();
+        assert!(matches!(refusal, KeystoreError::Sealing(SealingError::Altered { .. })), "{refusal}");
+    }
+
+    #[test]
+    fn a_private_half_of_another_key_is_refused_even_if_it_was_sealed_for_this_one() {
+        let (one, seed) = (fresh(), Seed::generate().unwrap());
+        let kid = one.kid.to_string();
+        let private_half = kek()
+            .seal(seed.expose(), &binding("development", Purpose::AccessToken, &kid, FIRST_SEALING))
+            .unwrap();
+        let refusal = keystore().unseal_signer(&SealedKey { private_half, ..one }).unwrap_err();
+        assert!(matches!(refusal, KeystoreError::WrongSeed { .. }), "{refusal}");
+    }
+
+    #[test]
+    fn the_wrong_key_encryption_key_shows_at_the_start() {
+        let digest_key = generate_digest_key(&*kek(), "development").unwrap();
+        let other = Arc::new(LocalKek::new(&[8; 32]).unwrap());
+        assert!(Keystore::open(other, &digest_key).is_err());
+    }
+
+    #[test]
+    fn nothing_secret_is_printed() {
+        let keystore = keystore();
+        keystore.unseal_signer(&fresh()).unwrap();
+        let printed = format!("{keystore:?}");
+        assert_eq!(printed.matches("[redacted]").count(), 3, "{printed}");
+    }
+}

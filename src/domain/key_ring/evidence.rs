@@ -140,9 +140,9 @@ impl Backend {
     /// Whether this backend meets what the key signs.
     fn verifies(&self, key: &Key) -> bool {
         match key.purpose {
-            Purpose::AccessTokens => self.alg == key.alg,
+            Purpose::AccessToken => self.alg == key.alg,
             Purpose::DenyList => self.trust == Trust::Embedded,
-            Purpose::AuditCheckpoints => false,
+            Purpose::AuditCheckpoint => false,
         }
     }
 

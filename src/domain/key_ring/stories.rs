@@ -288,7 +288,7 @@ fn a_key_that_ended_while_its_set_was_being_signed_arrives_denied() {
 // What the stories are told with.
 
 pub(super) const T0: DateTime<Utc> = DateTime::UNIX_EPOCH;
-pub(super) const SLOT: Slot = Slot { purpose: Purpose::AccessTokens, alg: Algorithm::EdDsa };
+pub(super) const SLOT: Slot = Slot { purpose: Purpose::AccessToken, alg: Algorithm::EdDsa };
 
 pub(super) fn at(hours: i64) -> DateTime<Utc> {
     T0 + TimeDelta::hours(hours)
