@@ -13,9 +13,10 @@ use zeroize::Zeroizing;
 
 pub use self::signer::Signer;
 
-use self::digest_key::{DigestKey, KEY_BYTES};
+use self::digest_key::{DIGEST_BYTES, DigestKey, KEY_BYTES};
 use self::sealing::{Binding, KeyEncryption, SealingError};
 use self::seed::Seed;
+use crate::domain::credential::Credential;
 use crate::domain::key_ring::{Algorithm, Kid, Purpose};
 use crate::domain::sealed::{Sealed, SealedKey, SealedSecret, SecretName};
 
@@ -40,10 +41,10 @@ impl Keystore {
         Ok(Self { kek, digest_key, signers: RwLock::default() })
     }
 
-    /// The key that credentials are digested under.
+    /// The digest under which a credential is stored and found.
     #[must_use]
-    pub fn digest_key(&self) -> &DigestKey {
-        &self.digest_key
+    pub fn digest(&self, credential: &Credential) -> [u8; DIGEST_BYTES] {
+        self.digest_key.digest(credential.kind().digest_label(), credential.expose().as_bytes())
     }
 
     /// The prepared signer of a key, where it was unsealed before.

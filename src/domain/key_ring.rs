@@ -20,8 +20,8 @@ pub use self::command::{
 };
 pub use self::event::{Event, Grounds};
 pub use self::evidence::{Backend, Blocker, DISCOVERY_MARGIN, FORGET_AFTER, Fleet, Process, Standing, Trust};
-pub use self::key::{Denial, Key, KeyState, Publication, Slot, UnknownKeyState};
-pub use self::names::{Algorithm, Kid, NotAName, Purpose, SetDigest};
+pub use self::key::{Denial, Key, KeyState, Publication, Slot};
+pub use self::names::{Algorithm, Kid, NotAKid, Purpose, SetDigest};
 pub use self::refusal::KeyRefusal;
 pub use self::step::step;
 

@@ -53,9 +53,10 @@ fn spread(instance: InstanceUid, time: TimeDelta) -> TimeDelta {
 
 fn missable(now: DateTime<Utc>, interval: TimeDelta, tokens: &[Expiry]) -> i64 {
     let kept_alive = tokens.iter().filter(|token| !token.ends_with_grant);
-    let first = kept_alive.map(|token| token.expires_at).min().or_else(|| {
-        tokens.iter().map(|token| token.expires_at).min()
-    });
+    let first = kept_alive
+        .map(|token| token.expires_at)
+        .min()
+        .or_else(|| tokens.iter().map(|token| token.expires_at).min());
     let (Some(first), interval) = (first, interval.num_seconds().max(1)) else { return 0 };
     // Syncs are due after one interval, two, …; the one that must not fail is the
     // last of those before the expiry, or at it.

@@ -56,7 +56,8 @@ impl Obstacle {
             Self::InstanceBlocked => "This instance is blocked.".to_owned(),
             Self::InstanceReleased => "This instance was released.".to_owned(),
             Self::LicenseNotOnline => {
-                "The license is for use without a connection; hosted features need an online license.".to_owned()
+                "The license is for use without a connection; hosted features need an online license."
+                    .to_owned()
             }
             Self::LicenseRevoked { at } => format!("The license was revoked on {}.", instant(*at)),
             Self::NotStarted { starts_at } => {
@@ -76,7 +77,9 @@ impl Obstacle {
             Self::InstanceReleased => "Activate the instance again with an activation code.",
             Self::LicenseNotOnline => "Ask the vendor for an online license and activate with its code.",
             Self::LicenseRevoked { .. } => "Ask the vendor for a new license and activate with its code.",
-            Self::NotStarted { .. } => "Wait for the start of the term, or ask the vendor to bring it forward.",
+            Self::NotStarted { .. } => {
+                "Wait for the start of the term, or ask the vendor to bring it forward."
+            }
             Self::SubscriptionCanceled => "Buy a new subscription.",
             Self::SubscriptionSuspended => "Settle what it was suspended for with the vendor.",
         }
@@ -103,7 +106,9 @@ fn granted(
                 |cut_off| format!("Free until {}.", instant(cut_off)),
             ),
         ),
-        Cause::LicenseType => (Cow::Owned(format!("license_type:{plan}")), format!("Part of the plan {plan}.")),
+        Cause::LicenseType => {
+            (Cow::Owned(format!("license_type:{plan}")), format!("Part of the plan {plan}."))
+        }
     };
     if in_grace {
         detail.push_str(" The subscription's term is over; only its grace holds this.");

@@ -7,6 +7,8 @@ use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 
+use crate::domain::words::words;
+
 /// The RFC 7638 thumbprint of a public key: a key cannot return under another name.
 #[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Kid([u8; 32]);
@@ -39,13 +41,11 @@ impl fmt::Debug for Kid {
 }
 
 impl FromStr for Kid {
-    type Err = NotAName;
+    type Err = NotAKid;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let bytes = BASE64_URL_SAFE_NO_PAD.decode(text).ok().and_then(|bytes| bytes.try_into().ok());
-        bytes
-            .map(Self)
-            .ok_or_else(|| NotAName { text: text.to_owned(), needed: "kid (43 characters of base64url)" })
+        bytes.map(Self).ok_or_else(|| NotAKid(text.to_owned()))
     }
 }
 
@@ -78,91 +78,29 @@ impl fmt::Debug for SetDigest {
     }
 }
 
-/// What a key signs with: a property of the key, never of a token.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub enum Algorithm {
-    /// Ed25519 under the name that verifiers know (RFC 8037).
-    EdDsa,
-    /// RSA for verifiers that know nothing else (RFC 7518 §3.3).
-    Rs256,
-}
-
-impl Algorithm {
-    pub const ALL: [Self; 2] = [Self::EdDsa, Self::Rs256];
-
-    /// The `alg` of its tokens.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::EdDsa => "EdDSA",
-            Self::Rs256 => "RS256",
-        }
+words! {
+    /// What a key signs with: a property of the key, never of a token.
+    Algorithm {
+        /// Ed25519 under the name that verifiers know (RFC 8037 §3.1).
+        EdDsa => "EdDSA",
+        /// RSA for verifiers that know nothing else (RFC 7518 §3.3).
+        Rs256 => "RS256",
     }
 }
 
-impl fmt::Display for Algorithm {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+words! {
+    /// What a key signs. No key signs two kinds of thing.
+    Purpose {
+        AccessToken => "access_token",
+        AuditCheckpoint => "audit_checkpoint",
+        DenyList => "deny_list",
     }
 }
 
-impl FromStr for Algorithm {
-    type Err = NotAName;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::ALL
-            .into_iter()
-            .find(|alg| alg.as_str() == text)
-            .ok_or_else(|| NotAName { text: text.to_owned(), needed: "signature algorithm" })
-    }
-}
-
-/// What a key signs. No key signs two kinds of thing.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub enum Purpose {
-    AccessToken,
-    AuditCheckpoint,
-    DenyList,
-}
-
-impl Purpose {
-    pub const ALL: [Self; 3] = [Self::AccessToken, Self::AuditCheckpoint, Self::DenyList];
-
-    /// The word in the database and in manifests.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::AccessToken => "access_token",
-            Self::AuditCheckpoint => "audit_checkpoint",
-            Self::DenyList => "deny_list",
-        }
-    }
-}
-
-impl fmt::Display for Purpose {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl FromStr for Purpose {
-    type Err = NotAName;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::ALL
-            .into_iter()
-            .find(|purpose| purpose.as_str() == text)
-            .ok_or_else(|| NotAName { text: text.to_owned(), needed: "purpose of a key" })
-    }
-}
-
-/// A text that names nothing of its kind.
+/// A text that cannot be a kid.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("`{text}` is no {needed}")]
-pub struct NotAName {
-    text: String,
-    needed: &'static str,
-}
+#[error("`{0}` is no kid, which is 43 characters of base64url")]
+pub struct NotAKid(String);
 
 #[cfg(test)]
 mod tests {

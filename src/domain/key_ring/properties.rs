@@ -314,5 +314,5 @@ fn the_small_world_reaches_every_state() {
         (0..1_000).map(|_| live_through(happenings().new_tree(&mut runner).unwrap().current()).unwrap());
     let reached: BTreeSet<_> =
         worlds.flat_map(|world| world.ring.keys().map(|key| key.state).collect::<Vec<_>>()).collect();
-    assert_eq!(reached, KeyState::ALL.into());
+    assert_eq!(reached, KeyState::ALL.iter().copied().collect());
 }
