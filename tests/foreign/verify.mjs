@@ -1,0 +1,33 @@
+// Verifies tokens as a backend in JavaScript would: npm jose and our plain key set, nothing of ours.
+//
+// Reads {"jwks", "issuer", "cases": [{"name", "token", "audience"}]} from the standard input, and prints
+// {"name": null | "why not"} for the cases.
+
+import { webcrypto } from "node:crypto";
+import { createRequire } from "node:module";
+import { readFileSync } from "node:fs";
+import { pathToFileURL } from "node:url";
+
+// Node.js 18 has the Web Crypto API, but not as a global.
+globalThis.crypto ??= webcrypto;
+
+// The library lives in the folder that the test installed it into, not beside this script.
+const { resolve } = createRequire(`${process.argv[2]}/`);
+const { createLocalJWKSet, errors, jwtVerify } = await import(pathToFileURL(resolve("jose")));
+
+const { jwks, issuer, cases } = JSON.parse(readFileSync(0, "utf8"));
+const keySet = createLocalJWKSet(jwks);
+const algorithms = [...new Set(jwks.keys.map((key) => key.alg))];
+const requiredClaims = ["sub", "iat", "nbf", "exp", "jti"];
+
+const verdicts = {};
+for (const { name, token, audience } of cases) {
+  try {
+    await jwtVerify(token, keySet, { issuer, audience, algorithms, requiredClaims, typ: "at+jwt" });
+    verdicts[name] = null;
+  } catch (refusal) {
+    if (!(refusal instanceof errors.JOSEError)) throw refusal;
+    verdicts[name] = `${refusal.code}: ${refusal.message}`;
+  }
+}
+console.log(JSON.stringify(verdicts));
