@@ -2,8 +2,10 @@
 //! into an exit code: 0 done, 1 refused or failed (the reason on stderr), 2 wrong usage.
 
 mod config;
+mod database;
 mod error;
 mod health;
+mod migrate;
 mod output;
 mod runtime;
 
@@ -67,6 +69,7 @@ enum Command {
     #[command(subcommand)]
     Config(config::ConfigArgs),
     Health(health::HealthArgs),
+    Migrate(migrate::MigrateArgs),
 }
 
 impl Command {
@@ -74,6 +77,7 @@ impl Command {
         match self {
             Self::Config(args) => args.run(global),
             Self::Health(args) => args.run(global),
+            Self::Migrate(args) => args.run(global),
         }
     }
 }
