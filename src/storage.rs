@@ -4,6 +4,7 @@
 //! and `update_` say what they do. The caller owns the transaction.
 
 pub mod assertion_uses;
+pub mod catalogs;
 pub mod facts;
 pub mod fences;
 pub mod instance_credentials;
