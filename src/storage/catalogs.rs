@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
 
-use super::{StorageError, decode};
+use super::StorageError;
 use crate::domain::catalog::{Catalog, CatalogDigest};
 
 /// A version of the catalog as it was stored.
@@ -14,6 +14,20 @@ pub struct StoredCatalog {
     /// What the ledger calls it.
     pub number: i16,
     pub first_loaded_at: DateTime<Utc>,
+}
+
+/// Stores a version unless it is there already, and says that it decides from `now` on. Returns its number.
+///
+/// # Errors
+/// The database cannot be written.
+pub async fn record_active(
+    connection: &mut PgConnection,
+    catalog: &Catalog,
+    now: DateTime<Utc>,
+) -> Result<i16, StorageError> {
+    let number = insert_if_new(connection, catalog, now).await?;
+    insert_activation(connection, catalog.digest(), now).await?;
+    Ok(number)
 }
 
 /// Stores a version unless it is there already. Returns its number either way.
@@ -119,18 +133,19 @@ pub async fn insert_activation(
 /// The version that decided at `at`; `None` before the first one.
 ///
 /// # Errors
-/// The database cannot be read.
+/// The database cannot be read, or holds what is no catalog.
 pub async fn find_active_at(
     connection: &mut PgConnection,
     at: DateTime<Utc>,
-) -> Result<Option<CatalogDigest>, StorageError> {
-    let digest: Option<String> = sqlx::query_scalar(
-        "select digest from catalog_activations where activated_at <= $1 order by activated_at desc, id desc limit 1",
+) -> Result<Option<Catalog>, StorageError> {
+    let content: Option<String> = sqlx::query_scalar(
+        "select c.content from catalog_activations a join catalogs c on c.digest = a.digest \
+         where a.activated_at <= $1 order by a.activated_at desc, a.id desc limit 1",
     )
     .bind(at)
     .fetch_optional(connection)
     .await?;
-    digest.map(|digest| decode(&digest)).transpose()
+    content.map(|content| Catalog::from_json(&content).map_err(StorageError::corrupt)).transpose()
 }
 
 fn stored(row: &PgRow) -> Result<StoredCatalog, StorageError> {
