@@ -4,17 +4,23 @@
 //! and `update_` say what they do. The caller owns the transaction.
 
 pub mod assertion_uses;
+pub mod audit_events;
 pub mod catalogs;
+pub mod customers;
 pub mod facts;
 pub mod fences;
 pub mod instance_credentials;
 pub mod instances;
 pub mod issuances;
+pub mod licenses;
+pub mod subscriptions;
 
 mod database;
 mod error;
 
 use std::str::FromStr;
+
+use sqlx::postgres::PgQueryResult;
 
 pub use database::{Database, Schema};
 pub use error::StorageError;
@@ -26,4 +32,13 @@ where
     T::Err: std::error::Error + Send + Sync + 'static,
 {
     word.parse().map_err(|error: T::Err| StorageError::corrupt(error))
+}
+
+/// An update that found its row as it was read. Another outcome means that the row
+/// changed under its lock, which cannot be.
+fn changed_one(done: &PgQueryResult) -> Result<(), StorageError> {
+    match done.rows_affected() {
+        1 => Ok(()),
+        _ => Err(StorageError::corrupt("a record changed between its read and its update")),
+    }
 }

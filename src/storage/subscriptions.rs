@@ -1,0 +1,250 @@
+//! Terms, plans and seats, with the timeline of their conditions.
+
+use chrono::{DateTime, NaiveDate, Utc};
+use chrono_tz::Tz;
+use sqlx::postgres::PgRow;
+use sqlx::{PgConnection, Row};
+use uuid::Uuid;
+
+use super::{StorageError, changed_one, decode};
+use crate::domain::catalog::LicenseTypeName;
+use crate::domain::ids::{CustomerId, SubscriptionId};
+use crate::domain::subscription::{Condition, Term};
+
+/// One subscription.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct SubscriptionRow {
+    pub id: SubscriptionId,
+    pub customer_id: CustomerId,
+    pub license_type: LicenseTypeName,
+    pub term: Term,
+    /// The same as the contract words it, where it was made in dates.
+    pub starts_on: Option<NaiveDate>,
+    pub ends_on: Option<NaiveDate>,
+    /// In which dates are read.
+    pub time_zone: Tz,
+    pub seats: i32,
+    pub trial: bool,
+    pub condition: Condition,
+    pub condition_since: DateTime<Utc>,
+    pub condition_reason: Option<String>,
+    pub external_ref: Option<String>,
+    pub revision: i64,
+    pub created_at: DateTime<Utc>,
+    pub updated_at: DateTime<Utc>,
+}
+
+/// One entry of a subscription's timeline.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ConditionRow {
+    pub subscription_id: SubscriptionId,
+    pub condition: Condition,
+    pub since: DateTime<Utc>,
+    pub reason: Option<String>,
+}
+
+/// Which subscriptions a list is about; everything that is set must hold.
+#[derive(Clone, Debug, Default)]
+pub struct SubscriptionFilter {
+    pub customer_id: Option<CustomerId>,
+    pub external_ref: Option<String>,
+    pub condition: Option<Condition>,
+    pub license_type: Option<LicenseTypeName>,
+    pub expires_before: Option<DateTime<Utc>>,
+}
+
+/// The subscription of this id.
+///
+/// # Errors
+/// The database cannot be read.
+pub async fn find(
+    connection: &mut PgConnection,
+    id: SubscriptionId,
+) -> Result<Option<SubscriptionRow>, StorageError> {
+    find_by(connection, concat!(select!(), "where id = $1"), id).await
+}
+
+/// The same, and holds it until the transaction ends.
+///
+/// # Errors
+/// The database cannot be read.
+pub async fn find_for_update(
+    connection: &mut PgConnection,
+    id: SubscriptionId,
+) -> Result<Option<SubscriptionRow>, StorageError> {
+    find_by(connection, concat!(select!(), "where id = $1 for no key update"), id).await
+}
+
+/// Whose `external_ref` this is.
+///
+/// # Errors
+/// The database cannot be read.
+pub async fn find_id_by_external_ref(
+    connection: &mut PgConnection,
+    external_ref: &str,
+) -> Result<Option<SubscriptionId>, StorageError> {
+    let id: Option<Uuid> = sqlx::query_scalar("select id from subscriptions where external_ref = $1")
+        .bind(external_ref)
+        .fetch_optional(connection)
+        .await?;
+    Ok(id.map(SubscriptionId::from))
+}
+
+/// At most `limit` subscriptions after `after`, in the order of their ids.
+///
+/// # Errors
+/// The database cannot be read.
+pub async fn list(
+    connection: &mut PgConnection,
+    filter: &SubscriptionFilter,
+    after: Option<SubscriptionId>,
+    limit: i64,
+) -> Result<Vec<SubscriptionRow>, StorageError> {
+    let rows = sqlx::query(concat!(
+        select!(),
+        "where id > $1 and ($2::uuid is null or customer_id = $2) and ($3::text is null or external_ref = $3) \
+           and ($4::text is null or condition = $4) and ($5::text is null or license_type = $5) \
+           and ($6::timestamptz is null or ends_at < $6) order by id limit $7"
+    ))
+    .bind(after.map_or(Uuid::nil(), SubscriptionId::as_uuid))
+    .bind(filter.customer_id.map(CustomerId::as_uuid))
+    .bind(&filter.external_ref)
+    .bind(filter.condition.map(Condition::as_str))
+    .bind(filter.license_type.as_ref().map(LicenseTypeName::as_str))
+    .bind(filter.expires_before)
+    .bind(limit)
+    .fetch_all(connection)
+    .await?;
+    rows.iter().map(subscription).collect()
+}
+
+/// The timelines of these subscriptions, each oldest first.
+///
+/// # Errors
+/// The database cannot be read.
+pub async fn list_conditions(
+    connection: &mut PgConnection,
+    ids: &[SubscriptionId],
+) -> Result<Vec<ConditionRow>, StorageError> {
+    let rows = sqlx::query(
+        "select subscription_id, condition, since, reason from subscription_conditions \
+         where subscription_id = any($1) order by subscription_id, sequence",
+    )
+    .bind(ids.iter().map(|id| id.as_uuid()).collect::<Vec<_>>())
+    .fetch_all(connection)
+    .await?;
+    rows.iter()
+        .map(|row| {
+            Ok(ConditionRow {
+                subscription_id: row.try_get::<Uuid, _>("subscription_id")?.into(),
+                condition: decode(row.try_get("condition")?)?,
+                since: row.try_get("since")?,
+                reason: row.try_get("reason")?,
+            })
+        })
+        .collect()
+}
+
+/// Records a new subscription; its timeline begins with its condition.
+///
+/// # Errors
+/// The database refuses it (`subscriptions_external_ref_key`), or cannot be reached.
+pub async fn insert(connection: &mut PgConnection, row: &SubscriptionRow) -> Result<(), StorageError> {
+    sqlx::query(
+        "insert into subscriptions (id, customer_id, license_type, starts_at, ends_at, starts_on, ends_on, time_zone, \
+                                    seats, trial, condition, condition_since, condition_reason, external_ref, \
+                                    revision, created_at, updated_at) \
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
+    )
+    .bind(row.id.as_uuid())
+    .bind(row.customer_id.as_uuid())
+    .bind(row.license_type.as_str())
+    .bind(row.term.starts_at())
+    .bind(row.term.ends_at())
+    .bind(row.starts_on)
+    .bind(row.ends_on)
+    .bind(row.time_zone.name())
+    .bind(row.seats)
+    .bind(row.trial)
+    .bind(row.condition.as_str())
+    .bind(row.condition_since)
+    .bind(&row.condition_reason)
+    .bind(&row.external_ref)
+    .bind(row.revision)
+    .bind(row.created_at)
+    .bind(row.updated_at)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Writes the next revision of a subscription; a changed condition continues the timeline.
+///
+/// # Errors
+/// The database refuses it (`subscriptions_external_ref_key`, `subscriptions_canceled_is_final`), another
+/// revision came between, or it cannot be reached.
+pub async fn update(connection: &mut PgConnection, row: &SubscriptionRow) -> Result<(), StorageError> {
+    let done = sqlx::query(
+        "update subscriptions set license_type = $3, starts_at = $4, ends_at = $5, starts_on = $6, ends_on = $7, \
+                seats = $8, trial = $9, condition = $10, condition_since = $11, condition_reason = $12, \
+                external_ref = $13, revision = $2, updated_at = $14 \
+         where id = $1 and revision = $2 - 1",
+    )
+    .bind(row.id.as_uuid())
+    .bind(row.revision)
+    .bind(row.license_type.as_str())
+    .bind(row.term.starts_at())
+    .bind(row.term.ends_at())
+    .bind(row.starts_on)
+    .bind(row.ends_on)
+    .bind(row.seats)
+    .bind(row.trial)
+    .bind(row.condition.as_str())
+    .bind(row.condition_since)
+    .bind(&row.condition_reason)
+    .bind(&row.external_ref)
+    .bind(row.updated_at)
+    .execute(connection)
+    .await?;
+    changed_one(&done)
+}
+
+async fn find_by(
+    connection: &mut PgConnection,
+    statement: &'static str,
+    id: SubscriptionId,
+) -> Result<Option<SubscriptionRow>, StorageError> {
+    let row = sqlx::query(statement).bind(id.as_uuid()).fetch_optional(connection).await?;
+    row.as_ref().map(subscription).transpose()
+}
+
+fn subscription(row: &PgRow) -> Result<SubscriptionRow, StorageError> {
+    let term = Term::new(row.try_get("starts_at")?, row.try_get("ends_at")?);
+    Ok(SubscriptionRow {
+        id: row.try_get::<Uuid, _>("id")?.into(),
+        customer_id: row.try_get::<Uuid, _>("customer_id")?.into(),
+        license_type: decode(row.try_get("license_type")?)?,
+        term: term.ok_or_else(|| StorageError::corrupt("a term that ends before it starts"))?,
+        starts_on: row.try_get("starts_on")?,
+        ends_on: row.try_get("ends_on")?,
+        time_zone: decode(row.try_get("time_zone")?)?,
+        seats: row.try_get("seats")?,
+        trial: row.try_get("trial")?,
+        condition: decode(row.try_get("condition")?)?,
+        condition_since: row.try_get("condition_since")?,
+        condition_reason: row.try_get("condition_reason")?,
+        external_ref: row.try_get("external_ref")?,
+        revision: row.try_get("revision")?,
+        created_at: row.try_get("created_at")?,
+        updated_at: row.try_get("updated_at")?,
+    })
+}
+
+macro_rules! select {
+    () => {
+        "select id, customer_id, license_type, starts_at, ends_at, starts_on, ends_on, time_zone, seats, trial, \
+                condition, condition_since, condition_reason, external_ref, revision, created_at, updated_at \
+         from subscriptions "
+    };
+}
+use select;
