@@ -3,16 +3,18 @@
 //! Free functions on `&mut PgConnection`: `find_` answers an `Option`, `list_`, `insert_`
 //! and `update_` say what they do. The caller owns the transaction.
 
+pub mod activations;
 pub mod assertion_uses;
 pub mod audit_events;
 pub mod catalogs;
-pub mod customers;
 pub mod facts;
 pub mod fences;
 pub mod instance_credentials;
 pub mod instances;
 pub mod issuances;
 pub mod licenses;
+pub mod sealed_secrets;
+pub mod signing_keys;
 pub mod subscriptions;
 
 mod database;

@@ -41,6 +41,7 @@ pub async fn insert_once(connection: &mut PgConnection, used: &AssertionUse) -> 
 /// # Errors
 /// The database cannot be written.
 pub async fn delete_expired(connection: &mut PgConnection, now: DateTime<Utc>) -> Result<u64, StorageError> {
-    let done = sqlx::query("delete from assertion_uses where expires_at < $1").bind(now).execute(connection).await?;
+    let done =
+        sqlx::query("delete from assertion_uses where expires_at < $1").bind(now).execute(connection).await?;
     Ok(done.rows_affected())
 }

@@ -33,18 +33,20 @@ impl Database {
     /// # Errors
     /// The URL cannot be read. The error never quotes it.
     pub fn new(url: &SecretString, connections: u32) -> Result<Self, StorageError> {
-        let options = PgConnectOptions::from_str(url.expose_secret())
-            .map_err(|_| StorageError::from(sqlx::Error::Configuration("the database URL cannot be read".into())))?;
+        let options = PgConnectOptions::from_str(url.expose_secret()).map_err(|_| {
+            StorageError::from(sqlx::Error::Configuration("the database URL cannot be read".into()))
+        })?;
         Ok(Self::with_options(options, connections))
     }
 
     /// The same, for options that were put together by the program.
     #[must_use]
     pub fn with_options(options: PgConnectOptions, connections: u32) -> Self {
-        let options = options
-            .application_name("token-authority")
-            .disable_statement_logging()
-            .options([("timezone", "UTC"), ("statement_timeout", "15s"), ("idle_in_transaction_session_timeout", "30s")]);
+        let options = options.application_name("token-authority").disable_statement_logging().options([
+            ("timezone", "UTC"),
+            ("statement_timeout", "15s"),
+            ("idle_in_transaction_session_timeout", "30s"),
+        ]);
         let pool = PgPoolOptions::new()
             .max_connections(connections)
             .acquire_timeout(ACQUIRE_TIME)
@@ -77,7 +79,8 @@ impl Database {
     /// # Errors
     /// The database cannot be reached within two seconds.
     pub async fn connect_for_batches(&self) -> Result<PgConnection, StorageError> {
-        let options = self.options.clone().options([("plan_cache_mode", "force_generic_plan"), ("jit", "off")]);
+        let options =
+            self.options.clone().options([("plan_cache_mode", "force_generic_plan"), ("jit", "off")]);
         match tokio::time::timeout(ACQUIRE_TIME, options.connect()).await {
             Ok(connection) => Ok(connection?),
             Err(_) => Err(sqlx::Error::PoolTimedOut.into()),
@@ -102,7 +105,8 @@ impl Database {
     pub async fn schema(&self) -> Result<Schema, StorageError> {
         let mut connection = self.pool.acquire().await?;
         connection.ensure_migrations_table(&MIGRATOR.table_name).await.map_err(sqlx::Error::from)?;
-        let applied = connection.list_applied_migrations(&MIGRATOR.table_name).await.map_err(sqlx::Error::from)?;
+        let applied =
+            connection.list_applied_migrations(&MIGRATOR.table_name).await.map_err(sqlx::Error::from)?;
         let applied: Vec<i64> = applied.iter().map(|migration| migration.version).collect();
         let known: Vec<i64> = MIGRATOR.iter().map(|migration| migration.version).collect();
         let ahead: Vec<i64> = applied.iter().copied().filter(|version| !known.contains(version)).collect();

@@ -27,7 +27,9 @@ impl StorageError {
             | sqlx::Error::PoolClosed
             | sqlx::Error::WorkerCrashed => true,
             sqlx::Error::Protocol(_) => true,
-            sqlx::Error::Database(error) => error.code().is_some_and(|code| UNAVAILABLE.iter().any(|class| code.starts_with(class))),
+            sqlx::Error::Database(error) => {
+                error.code().is_some_and(|code| UNAVAILABLE.iter().any(|class| code.starts_with(class)))
+            }
             _ => false,
         }
     }

@@ -89,14 +89,14 @@ pub async fn list_for_batch(
     syncs_since: DateTime<Utc>,
 ) -> Result<BatchFacts, StorageError> {
     let uids: Vec<Uuid> = uids.iter().map(|uid| uid.as_uuid()).collect();
-    let rows = sqlx::query(BATCH)
-        .bind(&uids)
-        .bind(environment)
-        .bind(syncs_since)
-        .fetch_all(connection)
-        .await?;
-    let mut facts =
-        BatchFacts { now: DateTime::UNIX_EPOCH, active_key: None, key_set_version: None, instances: Vec::with_capacity(rows.len()) };
+    let rows =
+        sqlx::query(BATCH).bind(&uids).bind(environment).bind(syncs_since).fetch_all(connection).await?;
+    let mut facts = BatchFacts {
+        now: DateTime::UNIX_EPOCH,
+        active_key: None,
+        key_set_version: None,
+        instances: Vec::with_capacity(rows.len()),
+    };
     for (index, row) in rows.iter().enumerate() {
         if index == 0 {
             facts.now = row.try_get("now")?;
@@ -157,6 +157,24 @@ pub async fn find_situation_as_recorded(
     }
 }
 
+/// Whether a key may sign now, and the database's clock.
+///
+/// # Errors
+/// The database cannot be read.
+pub async fn find_key_and_clock(
+    connection: &mut PgConnection,
+    environment: &str,
+) -> Result<(bool, DateTime<Utc>), StorageError> {
+    let row = sqlx::query(
+        "select exists (select from signing_keys where environment = $1 and purpose = 'access_token' \
+                        and state = 'active') as has_key, clock_timestamp() as now",
+    )
+    .bind(environment)
+    .fetch_one(connection)
+    .await?;
+    Ok((row.try_get("has_key")?, row.try_get("now")?))
+}
+
 fn instance(uid: InstanceUid, row: &PgRow) -> Result<InstanceFacts, StorageError> {
     let digest: Option<Vec<u8>> = row.try_get("last_digest")?;
     let last_sync = match digest {
@@ -205,7 +223,10 @@ fn credentials(row: &PgRow) -> Result<Vec<CredentialFacts>, StorageError> {
 fn situation(row: &PgRow) -> Result<Situation, StorageError> {
     let deployment: Deployment = decode(row.try_get("deployment")?)?;
     Ok(Situation {
-        license: LicenseStanding { kind: decode(row.try_get("license_kind")?)?, revoked_at: row.try_get("revoked_at")? },
+        license: LicenseStanding {
+            kind: decode(row.try_get("license_kind")?)?,
+            revoked_at: row.try_get("revoked_at")?,
+        },
         subscription: SubscriptionStanding {
             license_type: decode(row.try_get("license_type")?)?,
             term: term(row.try_get("starts_at")?, row.try_get("ends_at")?)?,
@@ -274,7 +295,8 @@ macro_rules! current {
 const CURRENT: &str = current!("where i.uid = $1");
 
 /// Released instances are left out: nothing that is bought changes what they may use.
-const OF_SUBSCRIPTION: &str = current!("where l.subscription_id = $1 and i.state <> 'released' order by i.uid limit 1000");
+const OF_SUBSCRIPTION: &str =
+    current!("where l.subscription_id = $1 and i.state <> 'released' order by i.uid limit 1000");
 
 /// One row for each uid that is asked for, known or not, so that the clock and the key come even for an unknown one.
 const BATCH: &str = "\

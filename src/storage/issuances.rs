@@ -82,22 +82,26 @@ pub async fn insert_all(connection: &mut PgConnection, rows: &[NewIssuance]) -> 
 /// The database cannot be reached.
 pub async fn insert_scope_set(connection: &mut PgConnection, set: &ScopeSet) -> Result<i32, StorageError> {
     loop {
-        let found = sqlx::query_scalar("select number from scope_sets where audience = $1 and backend = $2 and scopes = $3")
-            .bind(&set.audience)
-            .bind(&set.backend)
-            .bind(&set.scopes)
-            .fetch_optional(&mut *connection)
-            .await?;
+        let found = sqlx::query_scalar(
+            "select number from scope_sets where audience = $1 and backend = $2 and scopes = $3",
+        )
+        .bind(&set.audience)
+        .bind(&set.backend)
+        .bind(&set.scopes)
+        .fetch_optional(&mut *connection)
+        .await?;
         if let Some(number) = found {
             return Ok(number);
         }
         // Another replica may be making the same set: then this waits for it and the next read finds it.
-        sqlx::query("insert into scope_sets (audience, backend, scopes) values ($1, $2, $3) on conflict do nothing")
-            .bind(&set.audience)
-            .bind(&set.backend)
-            .bind(&set.scopes)
-            .execute(&mut *connection)
-            .await?;
+        sqlx::query(
+            "insert into scope_sets (audience, backend, scopes) values ($1, $2, $3) on conflict do nothing",
+        )
+        .bind(&set.audience)
+        .bind(&set.backend)
+        .bind(&set.scopes)
+        .execute(&mut *connection)
+        .await?;
     }
 }
 
