@@ -1,7 +1,6 @@
 //! The rules, pure: no clock, no I/O, no randomness.
 
 pub mod add_on_purchase;
-pub mod admin_scope;
 pub mod catalog;
 pub mod credential;
 pub mod entitlement;

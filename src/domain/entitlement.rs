@@ -130,6 +130,44 @@ pub fn decide(catalog: &Catalog, situation: &Situation, grace: TimeDelta, at: Da
     Decision { obstacle, entitlements, seats: view.seats(at), next_change_at }
 }
 
+/// The first check that what was bought fails: the license, then its subscription.
+/// Activation asks it too, before there is an instance.
+#[must_use]
+pub fn obstacle_of_purchase(
+    license: &LicenseStanding,
+    subscription: &SubscriptionStanding,
+    grace: TimeDelta,
+    at: DateTime<Utc>,
+) -> Option<Obstacle> {
+    before_grace_ends(license, subscription, subscription.grace_ends_at(grace), at)
+}
+
+fn before_grace_ends(
+    license: &LicenseStanding,
+    subscription: &SubscriptionStanding,
+    grace_ends_at: DateTime<Utc>,
+    at: DateTime<Utc>,
+) -> Option<Obstacle> {
+    if license.kind != LicenseKind::Online {
+        return Some(Obstacle::LicenseNotOnline);
+    }
+    if let Some(revoked_at) = license.revoked_at.filter(|revoked_at| *revoked_at <= at) {
+        return Some(Obstacle::LicenseRevoked { at: revoked_at });
+    }
+    match subscription.condition {
+        Condition::Active => {}
+        Condition::Canceled => return Some(Obstacle::SubscriptionCanceled),
+        Condition::Suspended => return Some(Obstacle::SubscriptionSuspended),
+    }
+    if at < subscription.term.starts_at() {
+        return Some(Obstacle::NotStarted { starts_at: subscription.term.starts_at() });
+    }
+    if at >= grace_ends_at {
+        return Some(Obstacle::Expired { ended_at: subscription.term.ends_at() });
+    }
+    None
+}
+
 /// A situation seen through the catalog.
 struct View<'a> {
     situation: &'a Situation,
@@ -233,22 +271,8 @@ impl<'a> View<'a> {
     /// The first check of the whole instance that fails: its license, its subscription, itself.
     fn obstacle(&self, at: DateTime<Utc>) -> Option<Obstacle> {
         let Situation { license, subscription, instance, .. } = self.situation;
-        if license.kind != LicenseKind::Online {
-            return Some(Obstacle::LicenseNotOnline);
-        }
-        if let Some(revoked_at) = license.revoked_at.filter(|revoked_at| *revoked_at <= at) {
-            return Some(Obstacle::LicenseRevoked { at: revoked_at });
-        }
-        match subscription.condition {
-            Condition::Active => {}
-            Condition::Canceled => return Some(Obstacle::SubscriptionCanceled),
-            Condition::Suspended => return Some(Obstacle::SubscriptionSuspended),
-        }
-        if at < subscription.term.starts_at() {
-            return Some(Obstacle::NotStarted { starts_at: subscription.term.starts_at() });
-        }
-        if at >= self.grace_ends_at {
-            return Some(Obstacle::Expired { ended_at: subscription.term.ends_at() });
+        if let Some(obstacle) = before_grace_ends(license, subscription, self.grace_ends_at, at) {
+            return Some(obstacle);
         }
         match instance.state {
             InstanceState::Active => None,
