@@ -1,0 +1,67 @@
+//! Recognizes an identical sync: a digest over who asked, what was asked and what was decided.
+
+use sha2::{Digest, Sha256};
+
+use super::request::SyncRequest;
+use crate::domain::catalog::CatalogDigest;
+use crate::domain::ids::InstanceCredentialId;
+use crate::domain::token_plan::TokenPlan;
+use crate::storage::facts::InstanceFacts;
+
+/// Covers the instance, the credential, the body without `usage`, the decision (per
+/// backend: scopes, seats, realm, end of the grant), the catalog and the active key.
+/// What is not in here may change without making a retry a new sync: the time.
+#[must_use]
+pub(super) fn sync_digest(
+    request: &SyncRequest,
+    instance: &InstanceFacts,
+    credential: Option<InstanceCredentialId>,
+    plans: &[TokenPlan],
+    catalog: &CatalogDigest,
+    kid: &str,
+) -> [u8; 16] {
+    let mut text = Vec::with_capacity(512);
+    text.extend_from_slice(instance.uid.as_uuid().as_bytes());
+    text.extend_from_slice(instance.instance_id.as_uuid().as_bytes());
+    text.extend_from_slice(credential.map(|id| id.as_uuid()).unwrap_or_default().as_bytes());
+    member(&mut text, request.version.to_string().as_bytes());
+    member(&mut text, request.hostname.as_deref().unwrap_or_default().as_bytes());
+    text.push(u8::from(request.explain));
+    match &request.backends {
+        None => text.push(0),
+        Some(backends) => {
+            text.push(1);
+            number(&mut text, backends.len() as u64);
+            for backend in backends {
+                member(&mut text, backend.as_ref().as_bytes());
+            }
+        }
+    }
+    member(&mut text, instance.situation.instance.realm.claim().as_bytes());
+    for plan in plans {
+        // Indexes say what names would: the catalog's digest is part of this one.
+        number(&mut text, plan.backend() as u64);
+        number(&mut text, plan.scopes().len() as u64);
+        for scope in plan.scopes() {
+            number(&mut text, *scope as u64);
+        }
+        number(&mut text, plan.seats().unwrap_or_default());
+        let grant_ends_at = plan.grant_ends_at().map_or(i64::MAX, |end| end.timestamp());
+        text.extend_from_slice(&grant_ends_at.to_le_bytes());
+    }
+    member(&mut text, catalog.as_str().as_bytes());
+    member(&mut text, kid.as_bytes());
+    let mut digest = [0; 16];
+    digest.copy_from_slice(&Sha256::digest(&text)[..16]);
+    digest
+}
+
+/// With its length before it, so that no two texts run together.
+fn member(text: &mut Vec<u8>, bytes: &[u8]) {
+    number(text, bytes.len() as u64);
+    text.extend_from_slice(bytes);
+}
+
+fn number(text: &mut Vec<u8>, number: u64) {
+    text.extend_from_slice(&number.to_le_bytes());
+}

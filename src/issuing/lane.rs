@@ -1,0 +1,147 @@
+//! One lane: a connection, and the batches that run on it one after the other.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sqlx::PgConnection;
+use tokio::sync::mpsc;
+
+use super::batch::{self, Answers, BatchError};
+use super::request::{SyncError, SyncRequest};
+use super::scope_sets::ScopeSets;
+use super::{Shared, Waiting};
+use crate::storage::fences;
+
+/// Answers what waits until the last sender is gone.
+pub(super) async fn run(shared: Arc<Shared>, mut waiting: mpsc::Receiver<Waiting>) {
+    let most = shared.settings.sync_batch_size.get();
+    let mut lane = Lane { shared, connection: None, scope_sets: ScopeSets::default() };
+    let mut batch = Vec::with_capacity(most);
+    while waiting.recv_many(&mut batch, most).await > 0 {
+        lane.answer(&mut batch).await;
+    }
+}
+
+struct Lane {
+    shared: Arc<Shared>,
+    /// `None` before the first batch, and after the connection was lost.
+    connection: Option<PgConnection>,
+    scope_sets: ScopeSets,
+}
+
+impl Lane {
+    async fn answer(&mut self, batch: &mut Vec<Waiting>) {
+        let deadline = self.shared.settings.sync_deadline;
+        // Nobody waits for these any more; they hear of it by their own deadline.
+        batch.retain(|one| !one.answer.is_closed() && one.since.elapsed() < deadline);
+        let Some(oldest) = batch.iter().map(|one| one.since).min() else { return };
+        let metrics = &self.shared.metrics;
+        metrics.oldest_waiting.set(oldest.elapsed().as_secs_f64());
+        metrics.batch_size.record(batch.len() as f64);
+        let started = Instant::now();
+
+        let (requests, waiting): (Vec<_>, Vec<_>) =
+            batch.drain(..).map(|one| (one.request, one.answer)).unzip();
+        let mut answers = Vec::with_capacity(requests.len());
+        // Halves of what failed, so that one bad row fails only its own request.
+        let mut ahead = vec![0..requests.len()];
+        while let Some(range) = ahead.pop() {
+            match self.attempt(&requests[range.clone()]).await {
+                Ok(answered) => answers.extend(answered),
+                Err(error) if range.len() > 1 && error.may_be_one_row() => {
+                    let middle = range.start + range.len() / 2;
+                    ahead.push(middle..range.end);
+                    ahead.push(range.start..middle);
+                }
+                Err(error) => {
+                    error.log(range.len());
+                    answers.extend(range.map(|_| Err(error.told())));
+                }
+            }
+        }
+        self.shared.metrics.batch_duration.record(started.elapsed().as_secs_f64());
+        for (answer, waiting) in answers.into_iter().zip(waiting) {
+            // A caller that is gone will ask again and be told the same.
+            let _ = waiting.send(answer);
+        }
+    }
+
+    /// One transaction. After an error the connection is clean, or gone.
+    async fn attempt(&mut self, requests: &[SyncRequest]) -> Result<Answers, LaneError> {
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => self.shared.database.connect_for_batches().await.map_err(BatchError::from)?,
+        };
+        let answering = batch::answer(&mut connection, &self.shared, &mut self.scope_sets, requests);
+        let answered = tokio::time::timeout(self.shared.settings.sync_deadline, answering).await;
+        match answered {
+            Ok(Ok(answers)) => {
+                self.connection = Some(connection);
+                Ok(answers)
+            }
+            Ok(Err(error)) => {
+                self.scope_sets.forget();
+                let rolled_back =
+                    tokio::time::timeout(ROLLBACK_TIME, fences::roll_back_batch(&mut connection)).await;
+                if matches!(rolled_back, Ok(Ok(()))) {
+                    self.connection = Some(connection);
+                }
+                Err(LaneError::Batch(Arc::new(error)))
+            }
+            Err(_) => {
+                // Whether it commits is unknown; the retry finds out. The connection is dropped.
+                self.scope_sets.forget();
+                Err(LaneError::TimedOut)
+            }
+        }
+    }
+}
+
+const ROLLBACK_TIME: Duration = Duration::from_secs(1);
+
+/// Why an attempt came to nothing.
+enum LaneError {
+    Batch(Arc<BatchError>),
+    TimedOut,
+}
+
+impl LaneError {
+    /// Whether a part of the batch may succeed where the whole did not.
+    fn may_be_one_row(&self) -> bool {
+        match self {
+            Self::Batch(error) => match error.as_ref() {
+                BatchError::Signing(_) => false,
+                BatchError::Storage(error) => !error.is_unavailable(),
+            },
+            Self::TimedOut => false,
+        }
+    }
+
+    fn told(&self) -> SyncError {
+        match self {
+            Self::Batch(error) => match error.as_ref() {
+                BatchError::Storage(error) if error.is_unavailable() => {
+                    SyncError::Unavailable("The database cannot be reached.")
+                }
+                BatchError::Signing(_) | BatchError::Storage(_) => SyncError::Fault(Arc::clone(error) as _),
+            },
+            Self::TimedOut => SyncError::Unavailable("The database did not answer in time."),
+        }
+    }
+
+    /// Once for the batch: the requests are told without detail.
+    fn log(&self, requests: usize) {
+        match self {
+            Self::Batch(error) => tracing::error!(requests, error = %error, "a batch of syncs failed"),
+            Self::TimedOut => {
+                tracing::error!(requests, "a batch of syncs was not answered by the database in time")
+            }
+        }
+    }
+}
+
+impl From<BatchError> for LaneError {
+    fn from(error: BatchError) -> Self {
+        Self::Batch(Arc::new(error))
+    }
+}

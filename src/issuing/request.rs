@@ -1,0 +1,104 @@
+//! What a sync asks, and what it is answered.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+
+use super::LoadedCatalog;
+use super::assertion::ClientAssertion;
+use crate::domain::catalog::BackendName;
+use crate::domain::entitlement::{Decision, Obstacle, Situation};
+use crate::domain::ids::InstanceUid;
+use crate::domain::sync_schedule::SyncSchedule;
+use crate::domain::version::Version;
+
+/// How an instance proves that it is itself.
+#[derive(Clone, Debug)]
+pub enum CallerProof {
+    /// A client assertion (RFC 7523), by the instance's registered key.
+    Assertion(Box<ClientAssertion>),
+    /// The keyed digest of its secret.
+    Secret { uid: InstanceUid, digest: [u8; 32] },
+}
+
+impl CallerProof {
+    /// Who the caller claims to be.
+    #[must_use]
+    pub fn uid(&self) -> InstanceUid {
+        match self {
+            Self::Assertion(assertion) => assertion.uid,
+            Self::Secret { uid, .. } => *uid,
+        }
+    }
+}
+
+/// One sync, parsed.
+#[derive(Clone, Debug)]
+pub struct SyncRequest {
+    pub caller: CallerProof,
+    pub version: Version,
+    pub hostname: Option<String>,
+    pub usage: Option<serde_json::Value>,
+    /// Only these backends; unknown names were left out.
+    pub backends: Option<Vec<BackendName>>,
+    pub explain: bool,
+    /// Digest of the caller's `Idempotency-Key`.
+    pub idempotency: Option<[u8; 16]>,
+}
+
+/// What a sync is answered.
+#[derive(Clone, Debug)]
+pub struct SyncAnswer {
+    pub instance_uid: InstanceUid,
+    pub synced_at: DateTime<Utc>,
+    pub schedule: SyncSchedule,
+    pub next_change_at: Option<DateTime<Utc>>,
+    /// Sorted by backend.
+    pub tokens: Vec<IssuedToken>,
+    /// What the explanation is made from, where it was asked for.
+    pub explained: Option<Box<(Situation, Decision)>>,
+    pub catalog: Arc<LoadedCatalog>,
+    pub key_set_version: Option<i64>,
+    /// Whether the tokens are those of an earlier, identical sync.
+    pub is_retry: bool,
+}
+
+/// A token whose record is durable.
+#[derive(Clone)]
+pub struct IssuedToken {
+    /// Index into the catalog's backends.
+    pub backend: usize,
+    /// Indexes into the catalog's unit primitives.
+    pub scopes: Vec<usize>,
+    pub expires_at: DateTime<Utc>,
+    pub ends_with_grant: bool,
+    pub token: String,
+}
+
+impl std::fmt::Debug for IssuedToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("IssuedToken")
+            .field("backend", &self.backend)
+            .field("scopes", &self.scopes)
+            .field("expires_at", &self.expires_at)
+            .field("token", &"[redacted]")
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why there are no tokens.
+#[derive(Debug, thiserror::Error)]
+pub enum SyncError {
+    /// Unknown, wrong or expired credential: which of these is not told.
+    #[error("not authenticated")]
+    Unauthenticated,
+    /// Known, but not allowed.
+    #[error("refused: {}", .0.code())]
+    Refused(Obstacle),
+    /// Too much is waiting, it took too long, or the database cannot be reached. Retry.
+    #[error("{0}")]
+    Unavailable(&'static str),
+    /// Logged where it happened; told without detail.
+    #[error("could not decide, record or sign the sync")]
+    Fault(#[source] Arc<dyn std::error::Error + Send + Sync>),
+}
