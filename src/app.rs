@@ -1,1 +1,107 @@
-//! What every handler shares: clock, storage, catalog, keystore, limits.
+//! What every handler shares: clock, database, catalog, keystore, limits.
+
+mod failed_authentications;
+
+use std::sync::Arc;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+pub use failed_authentications::FailedAuthentications;
+
+use crate::clock::Clock;
+use crate::config::Settings;
+use crate::domain::catalog::Catalog;
+use crate::issuing::{CurrentCatalog, Issuing, LoadedCatalog, Shared, SyncMetrics};
+use crate::keystore::Keystore;
+use crate::storage::{Database, StorageError, catalogs, issuances};
+
+/// One running service.
+#[derive(Debug)]
+pub struct App {
+    pub clock: Clock,
+    pub settings: Arc<Settings>,
+    pub database: Database,
+    pub keystore: Arc<Keystore>,
+    pub catalog: Arc<CurrentCatalog>,
+    pub issuing: Issuing,
+    pub failed_authentications: FailedAuthentications,
+    issuer: String,
+}
+
+impl App {
+    /// Puts the service together on a migrated database, and starts its lanes.
+    ///
+    /// Call it on the runtime that is to do the background work.
+    ///
+    /// # Errors
+    /// The database cannot be reached or written.
+    pub async fn start(
+        clock: Clock,
+        settings: Arc<Settings>,
+        issuer: String,
+        database: Database,
+        keystore: Arc<Keystore>,
+        catalog: Catalog,
+    ) -> Result<Self, StorageError> {
+        let now = clock.now();
+        let mut tx = database.begin().await?;
+        issuances::make_partitions(&mut tx, now).await?;
+        let number = catalogs::record_active(&mut tx, &catalog, now).await?;
+        tx.commit().await?;
+        let catalog = Arc::new(CurrentCatalog::new(LoadedCatalog { catalog, number }));
+        let issuing = Issuing::start(Shared {
+            clock: clock.clone(),
+            settings: Arc::clone(&settings),
+            database: database.clone(),
+            keystore: Arc::clone(&keystore),
+            current_catalog: Arc::clone(&catalog),
+            issuer: issuer.clone(),
+            grace: grace(&settings),
+            token_lifetime: seconds(settings.token_lifetime),
+            sync_interval: seconds(settings.sync_interval),
+            leeway: LEEWAY,
+            metrics: SyncMetrics::new(),
+        });
+        let failed_authentications = FailedAuthentications::new(
+            settings.failed_authentications_per_address,
+            settings.failed_authentications_per_credential,
+        );
+        Ok(Self { clock, settings, database, keystore, catalog, issuing, failed_authentications, issuer })
+    }
+
+    /// Exactly what tokens name as `iss`; without a trailing slash.
+    #[must_use]
+    pub fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
+    /// How long access goes on after a paid term.
+    #[must_use]
+    pub fn grace(&self) -> TimeDelta {
+        grace(&self.settings)
+    }
+
+    /// How often an instance is asked to sync.
+    #[must_use]
+    pub fn sync_interval(&self) -> TimeDelta {
+        seconds(self.settings.sync_interval)
+    }
+
+    /// The time, once per request.
+    #[must_use]
+    pub fn now(&self) -> DateTime<Utc> {
+        self.clock.now()
+    }
+}
+
+/// What verifiers tolerate: no token lives up to its key's end less this.
+const LEEWAY: TimeDelta = TimeDelta::seconds(30);
+
+fn grace(settings: &Settings) -> TimeDelta {
+    TimeDelta::days(i64::from(settings.grace_days))
+}
+
+/// The settings bound every duration to far less than what overflows.
+fn seconds(duration: std::time::Duration) -> TimeDelta {
+    TimeDelta::from_std(duration).unwrap_or(TimeDelta::MAX)
+}

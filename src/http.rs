@@ -1,1 +1,17 @@
 //! The HTTP surface: the route table, one file per endpoint family, one table of errors.
+
+mod authentication;
+mod body;
+mod entitlements;
+mod error;
+mod health;
+mod instances;
+mod parameters;
+mod problems;
+mod request_id;
+mod routes;
+mod server;
+mod sync;
+mod time;
+
+pub use server::{Running, serve};

@@ -8,7 +8,7 @@
 //!              http                     cli
 //!     (app: what handlers share)    dev serve keys …
 //!               │                        │
-//!   issuing   fulfillment   rotation     │        use cases
+//!   activation  issuing  fulfillment  rotation     use cases
 //!       └────────┬────────────┘          │
 //!             storage     keystore   embedded_postgres
 //!              (SQL)   (sealed halves)
@@ -18,6 +18,7 @@
 //!           token-authority-verifier              claims, key set, verify
 //! ```
 
+pub mod activation;
 pub mod app;
 pub mod catalog_files;
 pub mod cli;

@@ -1,0 +1,139 @@
+//! Reads a JSON body into a type: bounded, and with every refusal told by its own code.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use actix_web::dev::Payload;
+use actix_web::http::header::CONTENT_TYPE;
+use actix_web::{FromRequest, HttpRequest, web};
+use serde::de::DeserializeOwned;
+use serde_json::error::Category;
+
+use super::error::{ApiError, InvalidValue};
+use super::problems;
+use crate::app::App;
+
+/// A body, read to its end but not yet parsed: who asks is checked before what is asked.
+#[derive(Debug)]
+pub(crate) struct Body {
+    /// As they came: retries are recognized by them.
+    pub(crate) bytes: web::Bytes,
+    is_json: bool,
+}
+
+impl Body {
+    /// The body as a `T`. What `T` does not name is refused or ignored as `T` says.
+    ///
+    /// # Errors
+    /// 415 for another content type, 400 for what is no JSON, 422 for a value of the
+    /// wrong type, with its pointer.
+    pub(crate) fn json<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
+        if !self.is_json {
+            return Err(ApiError::refused(
+                &problems::UNSUPPORTED_MEDIA_TYPE,
+                "The body must be application/json.",
+            ));
+        }
+        parse(&self.bytes)
+    }
+
+    /// The same; an empty body, of whatever type, reads as the default.
+    ///
+    /// # Errors
+    /// As [`Body::json`].
+    pub(crate) fn json_or_default<T: DeserializeOwned + Default>(&self) -> Result<T, ApiError> {
+        if self.bytes.is_empty() { Ok(T::default()) } else { self.json() }
+    }
+}
+
+impl FromRequest for Body {
+    type Error = ApiError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, ApiError>>>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let is_json = is_json(request);
+        let bytes = read(request, payload);
+        Box::pin(async move { Ok(Self { bytes: bytes.await?, is_json }) })
+    }
+}
+
+/// The whole body. It is read before anything is refused, or the connection would have to close.
+fn read(
+    request: &HttpRequest,
+    payload: &mut Payload,
+) -> impl Future<Output = Result<web::Bytes, ApiError>> + 'static {
+    let limit = request.app_data::<web::Data<App>>().map_or(0, |app| app.settings.max_body_bytes.get());
+    let collected = web::Payload::from_request(request, payload);
+    async move {
+        let payload = collected.await.map_err(|error| ApiError::fault(error.to_string()))?;
+        match payload.to_bytes_limited(limit).await {
+            Ok(Ok(bytes)) => Ok(bytes),
+            Ok(Err(error)) => Err(ApiError::refused(&problems::INVALID_REQUEST, "The body broke off.")
+                .with_member("reason", error.to_string())),
+            Err(_) => Err(ApiError::refused(
+                &problems::TOO_LARGE,
+                format!("The body may have {limit} bytes at the most."),
+            )),
+        }
+    }
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        let pointer = pointer(error.path());
+        let inner = error.into_inner();
+        match inner.classify() {
+            Category::Data => ApiError::invalid(vec![wrong_type(pointer, &inner)]),
+            Category::Eof | Category::Io | Category::Syntax => malformed(&inner),
+        }
+    })?;
+    deserializer.end().map_err(|error| malformed(&error))?;
+    Ok(value)
+}
+
+fn is_json(request: &HttpRequest) -> bool {
+    let given = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let essence = given.split(';').next().unwrap_or("").trim();
+    ["application/json", "application/merge-patch+json"]
+        .iter()
+        .any(|known| known.eq_ignore_ascii_case(essence))
+}
+
+fn malformed(error: &serde_json::Error) -> ApiError {
+    ApiError::refused(
+        &problems::INVALID_REQUEST,
+        format!("The body is not JSON (line {}, column {}).", error.line(), error.column()),
+    )
+}
+
+/// The parser's sentence, less the position, which the pointer says better.
+fn wrong_type(pointer: String, error: &serde_json::Error) -> InvalidValue {
+    let sentence = error.to_string();
+    let detail = sentence.rsplit_once(" at line ").map_or(sentence.as_str(), |(detail, _)| detail).to_owned();
+    let code = if detail.starts_with("unknown field") {
+        "unknown_member"
+    } else if detail.starts_with("missing field") {
+        "missing"
+    } else {
+        "wrong_type"
+    };
+    InvalidValue { pointer, code, detail }
+}
+
+/// RFC 6901.
+fn pointer(path: &serde_path_to_error::Path) -> String {
+    use serde_path_to_error::Segment;
+    path.iter().fold(String::new(), |mut pointer, segment| {
+        let step = match segment {
+            Segment::Seq { index } => index.to_string(),
+            Segment::Map { key } | Segment::Enum { variant: key } => {
+                key.replace('~', "~0").replace('/', "~1")
+            }
+            Segment::Unknown => "?".to_owned(),
+        };
+        pointer.push('/');
+        pointer.push_str(&step);
+        pointer
+    })
+}

@@ -1,0 +1,93 @@
+//! `/health`: whether this process lives, and whether it can answer syncs now.
+
+use actix_web::{HttpResponse, web};
+use serde::Serialize;
+
+use crate::app::App;
+use crate::storage::{Schema, facts};
+
+/// One thing that is needed, and what is the matter with it.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(crate) struct Check {
+    name: &'static str,
+    ok: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<String>,
+}
+
+/// Whether this process can answer syncs now.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(crate) struct HealthView {
+    status: &'static str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    checks: Vec<Check>,
+}
+
+/// `GET /health/live`
+#[utoipa::path(get, path = "/health/live", tag = "health", security(()),
+    responses((status = 200, description = "The process answers", body = HealthView)))]
+pub(crate) async fn live() -> HttpResponse {
+    HttpResponse::Ok().json(HealthView { status: "live", checks: Vec::new() })
+}
+
+/// `GET /health/ready`
+#[utoipa::path(get, path = "/health/ready", tag = "health", security(()),
+    responses((status = 200, description = "Syncs can be answered", body = HealthView),
+              (status = 503, description = "What is wrong", body = HealthView)))]
+pub(crate) async fn ready(app: web::Data<App>) -> HttpResponse {
+    let checks = vec![queue(&app), database(&app).await, signing_key_and_clock(&app).await];
+    if checks.iter().all(|check| check.ok) {
+        HttpResponse::Ok().json(HealthView { status: "ready", checks })
+    } else {
+        HttpResponse::ServiceUnavailable()
+            .insert_header(("Retry-After", "2"))
+            .json(HealthView { status: "unready", checks })
+    }
+}
+
+fn queue(app: &App) -> Check {
+    let (waiting, limit) = (app.issuing.waiting(), app.settings.sync_queue_limit.get());
+    let full = waiting >= limit;
+    Check { name: "queue", ok: !full, detail: full.then(|| format!("{waiting} of {limit} syncs wait")) }
+}
+
+async fn database(app: &App) -> Check {
+    let detail = match app.database.schema().await {
+        Ok(Schema::Current) => None,
+        Ok(Schema::Behind(versions)) => {
+            Some(format!("migrations {versions:?} are missing: run `token-authority migrate`"))
+        }
+        Ok(Schema::Ahead(versions)) => {
+            Some(format!("the database has migrations {versions:?} of a newer version of this program"))
+        }
+        Err(error) if error.is_unavailable() => Some("the database cannot be reached".to_owned()),
+        Err(error) => {
+            tracing::error!(%error, "the readiness check failed");
+            Some("the database cannot be read".to_owned())
+        }
+    };
+    Check { name: "database", ok: detail.is_none(), detail }
+}
+
+async fn signing_key_and_clock(app: &App) -> Check {
+    let detail = match key_and_skew(app).await {
+        Ok((true, skew)) if skew <= MOST_SKEW_SECONDS => None,
+        Ok((true, skew)) => {
+            Some(format!("the clocks of this process and the database differ by {skew} seconds"))
+        }
+        Ok((false, _)) => Some("no signing key is active: run `token-authority init`".to_owned()),
+        Err(_) => Some("the database cannot be read".to_owned()),
+    };
+    Check { name: "signing_key", ok: detail.is_none(), detail }
+}
+
+async fn key_and_skew(app: &App) -> Result<(bool, i64), crate::storage::StorageError> {
+    let mut tx = app.database.begin().await?;
+    let (has_key, database_now) =
+        facts::find_key_and_clock(&mut tx, app.settings.environment.as_str()).await?;
+    let now = app.clock.now();
+    Ok((has_key, (app.clock.settle(database_now) - now).num_seconds().abs()))
+}
+
+/// A replica further off than this from the database is not ready.
+const MOST_SKEW_SECONDS: i64 = 5;

@@ -1,0 +1,97 @@
+//! Gives each request an id, and turns what went wrong into the problem document that carries it.
+
+use actix_web::body::MessageBody;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::header::{HeaderName, HeaderValue};
+use actix_web::middleware::Next;
+use actix_web::{Error, FromRequest, HttpMessage, HttpRequest, dev::Payload, web};
+use std::future::{Ready, ready};
+
+use super::error::ApiError;
+use super::problems;
+use crate::app::App;
+
+/// The id under which a request is logged, audited and answered.
+#[derive(Clone, Debug)]
+pub(crate) struct RequestId(String);
+
+impl RequestId {
+    #[must_use]
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The caller's own id where it is a plain word, else a fresh one.
+    fn of(request: &ServiceRequest, app: &App) -> Self {
+        let given = request.headers().get(&HEADER).and_then(|value| value.to_str().ok());
+        match given.filter(|id| is_plain(id)) {
+            Some(id) => Self(id.to_owned()),
+            None => Self(crate::domain::ids::RequestUuid::generate(app.clock.now()).to_string()),
+        }
+    }
+}
+
+impl FromRequest for RequestId {
+    type Error = ApiError;
+    type Future = Ready<Result<Self, ApiError>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let id = request.extensions().get::<Self>().cloned();
+        ready(id.ok_or_else(|| ApiError::fault("a request without its id")))
+    }
+}
+
+/// The middleware: outermost, so that every answer carries the id.
+pub(crate) async fn identify(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<impl MessageBody>, Error> {
+    let app =
+        request.app_data::<web::Data<App>>().cloned().ok_or_else(|| ApiError::fault("no application"))?;
+    let id = RequestId::of(&request, &app);
+    request.extensions_mut().insert(id.clone());
+    let header = HeaderValue::from_str(&id.0).unwrap_or_else(|_| HeaderValue::from_static("unreadable"));
+    let bare = request.request().clone();
+    let answered = match next.call(request).await {
+        Ok(response) => match response.response().error() {
+            None => response.map_into_left_body(),
+            Some(error) => {
+                let told = told(error, &app, &id);
+                response.into_response(told).map_into_right_body()
+            }
+        },
+        Err(error) => {
+            let told = told(&error, &app, &id);
+            ServiceResponse::new(bare, told).map_into_right_body()
+        }
+    };
+    let mut answered = answered;
+    answered.headers_mut().insert(HEADER.clone(), header);
+    Ok(answered)
+}
+
+fn told(error: &Error, app: &App, id: &RequestId) -> actix_web::HttpResponse {
+    let base_url = app.issuer();
+    if let Some(error) = error.as_error::<ApiError>() {
+        return error.respond(base_url, &id.0);
+    }
+    // What the framework itself refuses before a handler runs: an unreadable path or header.
+    let status = error.as_response_error().status_code();
+    let fallback = if status.is_client_error() {
+        let problem = problems::ALL
+            .iter()
+            .find(|problem| problem.status == status)
+            .copied()
+            .unwrap_or(&problems::INVALID_REQUEST);
+        ApiError::refused(problem, problem.cause)
+    } else {
+        ApiError::fault(error.to_string())
+    };
+    fallback.respond(base_url, &id.0)
+}
+
+fn is_plain(id: &str) -> bool {
+    (1..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+}
+
+static HEADER: HeaderName = HeaderName::from_static("x-request-id");

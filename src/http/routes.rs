@@ -1,0 +1,47 @@
+//! The route table: every path, its methods, and who answers.
+
+use actix_web::http::header::{ALLOW, HeaderValue};
+use actix_web::{HttpResponse, Resource, web};
+
+use super::body::Body;
+use super::error::ApiError;
+use super::{entitlements, health, instances, problems, sync};
+
+/// The public surface.
+pub(crate) fn configure(config: &mut web::ServiceConfig) {
+    config
+        // Instances.
+        .service(resource("/v1/instances", "POST").route(web::post().to(instances::activate)))
+        .service(resource("/v1/instances/me", "DELETE").route(web::delete().to(instances::release)))
+        .service(
+            resource("/v1/instances/me/access", "GET, PUT")
+                .route(web::get().to(instances::access))
+                .route(web::put().to(instances::replace_access)),
+        )
+        .service(
+            resource("/v1/instances/me/credential", "POST")
+                .route(web::post().to(instances::rotate_credential)),
+        )
+        .service(resource("/v1/sync", "POST").route(web::post().to(sync::sync)))
+        .service(resource("/v1/entitlements", "GET").route(web::get().to(entitlements::of_caller)))
+        // For people and load balancers.
+        .service(resource("/health/live", "GET").route(web::get().to(health::live)))
+        .service(resource("/health/ready", "GET").route(web::get().to(health::ready)))
+        .service(resource("/problems/{code:.*}", "GET").route(web::get().to(problems::page)))
+        .default_service(web::to(not_found));
+}
+
+/// A path and the methods that it has; any other is told which there are (RFC 9110 §15.5.6).
+pub(crate) fn resource(path: &str, methods: &'static str) -> Resource {
+    web::resource(path.to_owned()).default_service(web::to(move |_: Body| method_not_allowed(methods)))
+}
+
+async fn method_not_allowed(methods: &'static str) -> Result<HttpResponse, ApiError> {
+    let detail = format!("This resource has the methods {methods}.");
+    Err(ApiError::refused(&problems::METHOD_NOT_ALLOWED, detail)
+        .with_header(ALLOW, HeaderValue::from_static(methods)))
+}
+
+async fn not_found(_: Body) -> Result<HttpResponse, ApiError> {
+    Err(ApiError::not_found("resource"))
+}
