@@ -1,1 +1,30 @@
-//! Verifies tokens offline.
+//! Verifies token-authority's tokens offline, against a key set that is compiled into the backend.
+
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+mod algorithm;
+mod base64url;
+mod canonical_json;
+mod claims;
+mod digest;
+mod jwk;
+mod jws;
+mod key_set;
+mod kid;
+mod manifest;
+mod root;
+mod signed;
+mod timestamp;
+
+pub use algorithm::{Algorithm, UnknownAlgorithm};
+pub use claims::{Claim, Claims, ClaimsError};
+pub use digest::{Digest, DigestError};
+pub use jwk::{Jwk, JwkError};
+pub use jws::{ProtectedHeader, Typ, compact};
+pub use key_set::{KeySet, KeySetError};
+pub use kid::{Kid, KidError};
+pub use manifest::{Denial, Manifest, ManifestError, ManifestKey, Purpose, SignedManifest, UnknownPurpose};
+pub use root::{Root, RootError, SignedRoot};
+pub use signed::{Contradiction, Payload, Signed, SignedError, Verified};
+pub use timestamp::{Timestamp, TimestampError};
