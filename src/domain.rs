@@ -1,6 +1,8 @@
 //! The rules, pure: no clock, no I/O, no randomness.
 
 pub mod add_on_purchase;
+pub mod admin_scope;
+pub mod backend;
 pub mod catalog;
 pub mod credential;
 pub mod entitlement;

@@ -4,14 +4,21 @@
 //! and `update_` say what they do. The caller owns the transaction.
 
 pub mod activations;
+pub mod add_on_purchases;
+pub mod admin_tokens;
 pub mod assertion_uses;
 pub mod audit_events;
+pub mod backends;
 pub mod catalogs;
+pub mod customers;
 pub mod facts;
 pub mod fences;
+pub mod idempotency_keys;
 pub mod instance_credentials;
+pub mod instance_states;
 pub mod instances;
 pub mod issuances;
+pub mod issued_tokens;
 pub mod licenses;
 pub mod sealed_secrets;
 pub mod signing_keys;
