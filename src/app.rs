@@ -1,12 +1,14 @@
 //! What every handler shares: clock, database, catalog, keystore, limits.
 
 mod failed_authentications;
+mod housekeeping;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
 pub use failed_authentications::FailedAuthentications;
+pub use housekeeping::keep_house;
 
 use crate::clock::Clock;
 use crate::config::Settings;
@@ -26,6 +28,8 @@ pub struct App {
     pub issuing: Issuing,
     pub failed_authentications: FailedAuthentications,
     issuer: String,
+    /// The keys that the gauge shows as active.
+    shown_keys: Mutex<Vec<(String, String)>>,
 }
 
 impl App {
@@ -66,7 +70,17 @@ impl App {
             settings.failed_authentications_per_address,
             settings.failed_authentications_per_credential,
         );
-        Ok(Self { clock, settings, database, keystore, catalog, issuing, failed_authentications, issuer })
+        Ok(Self {
+            clock,
+            settings,
+            database,
+            keystore,
+            catalog,
+            issuing,
+            failed_authentications,
+            issuer,
+            shown_keys: Mutex::new(Vec::new()),
+        })
     }
 
     /// Exactly what tokens name as `iss`; without a trailing slash.

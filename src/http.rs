@@ -2,10 +2,12 @@
 
 mod authentication;
 mod body;
+mod catalog;
 mod entitlements;
 mod error;
 mod health;
 mod instances;
+mod openapi;
 mod parameters;
 mod problems;
 mod request_id;

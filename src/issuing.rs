@@ -158,6 +158,15 @@ impl Issuing {
         outcome
     }
 
+    /// Brings the gauges up to date while nothing moves them.
+    pub(crate) fn show_gauges(&self) {
+        let waiting = self.waiting();
+        self.shared.metrics.queue_depth.set(waiting as f64);
+        if waiting == 0 {
+            self.shared.metrics.oldest_waiting.set(0.0);
+        }
+    }
+
     /// How many syncs wait for their batch now.
     #[must_use]
     pub fn waiting(&self) -> usize {

@@ -6,10 +6,12 @@ use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::{Error, FromRequest, HttpMessage, HttpRequest, dev::Payload, web};
 use std::future::{Ready, ready};
+use std::time::Instant;
 
 use super::error::ApiError;
 use super::problems;
 use crate::app::App;
+use crate::telemetry::metric_names::HTTP_REQUESTS;
 
 /// The id under which a request is logged, audited and answered.
 #[derive(Clone, Debug)]
@@ -52,6 +54,7 @@ pub(crate) async fn identify(
     request.extensions_mut().insert(id.clone());
     let header = HeaderValue::from_str(&id.0).unwrap_or_else(|_| HeaderValue::from_static("unreadable"));
     let bare = request.request().clone();
+    let began = Instant::now();
     let answered = match next.call(request).await {
         Ok(response) => match response.response().error() {
             None => response.map_into_left_body(),
@@ -67,7 +70,39 @@ pub(crate) async fn identify(
     };
     let mut answered = answered;
     answered.headers_mut().insert(HEADER.clone(), header);
+    log(&answered, &id, began);
     Ok(answered)
+}
+
+/// One line for each answer, and its count. What succeeds is told at `debug` where it happens all the time.
+fn log<B>(answered: &ServiceResponse<B>, id: &RequestId, began: Instant) {
+    let request = answered.request();
+    let route = request.match_pattern().unwrap_or_else(|| "unknown".to_owned());
+    let status = answered.status().as_u16();
+    metrics::counter!(HTTP_REQUESTS, "route" => route.clone(), "status" => answered.status().as_str().to_owned())
+        .increment(1);
+    let (id, method) = (id.as_str(), request.method().as_str());
+    let milliseconds = began.elapsed().as_secs_f64() * 1000.0;
+    let routine = status < 400 && (route == "/v1/sync" || route.starts_with("/health/"));
+    if routine {
+        tracing::debug!(
+            request.id = id,
+            http.method = method,
+            http.route = route,
+            http.status = status,
+            milliseconds,
+            "answered"
+        );
+    } else {
+        tracing::info!(
+            request.id = id,
+            http.method = method,
+            http.route = route,
+            http.status = status,
+            milliseconds,
+            "answered"
+        );
+    }
 }
 
 fn told(error: &Error, app: &App, id: &RequestId) -> actix_web::HttpResponse {

@@ -5,7 +5,7 @@ use actix_web::{HttpResponse, Resource, web};
 
 use super::body::Body;
 use super::error::ApiError;
-use super::{entitlements, health, instances, problems, sync};
+use super::{catalog, entitlements, health, instances, openapi, problems, sync};
 
 /// The public surface.
 pub(crate) fn configure(config: &mut web::ServiceConfig) {
@@ -24,10 +24,13 @@ pub(crate) fn configure(config: &mut web::ServiceConfig) {
         )
         .service(resource("/v1/sync", "POST").route(web::post().to(sync::sync)))
         .service(resource("/v1/entitlements", "GET").route(web::get().to(entitlements::of_caller)))
+        // Public.
+        .service(resource("/v1/catalog", "GET").route(web::get().to(catalog::read)))
         // For people and load balancers.
         .service(resource("/health/live", "GET").route(web::get().to(health::live)))
         .service(resource("/health/ready", "GET").route(web::get().to(health::ready)))
         .service(resource("/problems/{code:.*}", "GET").route(web::get().to(problems::page)))
+        .configure(openapi::configure)
         .default_service(web::to(not_found));
 }
 

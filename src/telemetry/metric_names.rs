@@ -135,7 +135,7 @@ pub const METRICS: &[Metric] = &[
         kind: Kind::Counter,
         unit: Unit::Count,
         labels: &["code"],
-        about: "Syncs answered, by outcome: ok, or the code of the refusal or fault",
+        about: "Syncs answered, by outcome: issued, repeated, nothing_granted, or the code of the refusal or fault",
     },
 ];
 
