@@ -1,6 +1,7 @@
 //! The command line: parses the arguments, hands over to one file per command family, and turns the outcome
 //! into an exit code: 0 done, 1 refused or failed (the reason on stderr), 2 wrong usage.
 
+mod catalog;
 mod config;
 mod database;
 mod error;
@@ -65,6 +66,8 @@ impl GlobalArgs {
 /// One variant per command family, each in a file of its own.
 #[derive(Debug, Subcommand)]
 enum Command {
+    #[command(subcommand)]
+    Catalog(catalog::CatalogArgs),
     /// Show the settings.
     #[command(subcommand)]
     Config(config::ConfigArgs),
@@ -75,6 +78,7 @@ enum Command {
 impl Command {
     fn run(self, global: &GlobalArgs) -> Result<(), CliError> {
         match self {
+            Self::Catalog(args) => args.run(global),
             Self::Config(args) => args.run(global),
             Self::Health(args) => args.run(global),
             Self::Migrate(args) => args.run(global),

@@ -9,6 +9,7 @@ mod links;
 mod names;
 mod problem;
 mod records;
+pub mod token_size;
 
 use std::collections::{BTreeSet, HashMap};
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::names::MAX_LENGTH as MAX_NAME_LENGTH;
 use super::problem::{Problem, ProblemCode, Site};
 use super::records::{CatalogParts, RecordKind, Service, UnitPrimitive};
 
@@ -275,30 +276,38 @@ fn names_of(parts: &CatalogParts, kind: RecordKind) -> Vec<&str> {
     }
 }
 
-/// The candidate that a mistyped word most likely meant: at most a third of its characters differ.
+/// The candidate that a mistyped word most likely meant: at most a third of its characters differ, or it is
+/// the beginning of it.
 #[must_use]
 pub fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    if word.is_empty() || word.len() > MAX_NAME_LENGTH {
+        return None;
+    }
     candidates
-        .map(|candidate| (distance(word, candidate), candidate))
+        .map(|candidate| (if candidate.starts_with(word) { 1 } else { distance(word, candidate) }, candidate))
         .filter(|(distance, candidate)| distance * 3 <= candidate.len().max(word.len()))
         .min()
         .map(|(_, candidate)| candidate)
 }
 
-/// The fewest insertions, deletions and replacements of one byte that turn one word into the other.
+/// The fewest insertions, deletions, replacements and swaps of neighbors that turn one word into the other
+/// (optimal string alignment, on bytes).
 fn distance(a: &str, b: &str) -> usize {
-    let b = b.as_bytes();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.bytes().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, to) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(from != *to);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+    let (a, b) = (a.as_bytes(), b.as_bytes());
+    let mut before_last = vec![0; b.len() + 1];
+    let mut last: Vec<usize> = (0..=b.len()).collect();
+    for i in 1..=a.len() {
+        let mut row = vec![i; b.len() + 1];
+        for j in 1..=b.len() {
+            let replaced = last[j - 1] + usize::from(a[i - 1] != b[j - 1]);
+            row[j] = replaced.min(last[j] + 1).min(row[j - 1] + 1);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                row[j] = row[j].min(before_last[j - 2] + 1);
+            }
         }
+        before_last = std::mem::replace(&mut last, row);
     }
-    row[b.len()]
+    last[b.len()]
 }
 
 #[cfg(test)]
@@ -310,15 +319,21 @@ mod tests {
         let words = ["add_ons", "alias_names", "description", "name"];
         assert_eq!(nearest("addons", words.into_iter()), Some("add_ons"));
         assert_eq!(nearest("desciption", words.into_iter()), Some("description"));
+        assert_eq!(nearest("desc", words.into_iter()), Some("description"));
         assert_eq!(nearest("price", words.into_iter()), None);
         assert_eq!(nearest("", words.into_iter()), None);
     }
 
     #[test]
     fn distance_counts_single_changes() {
-        for (a, b, expected) in
-            [("", "", 0), ("abc", "", 3), ("abc", "axc", 1), ("abc", "bc", 1), ("ab", "ba", 2)]
-        {
+        for (a, b, expected) in [
+            ("", "", 0),
+            ("abc", "", 3),
+            ("abc", "axc", 1),
+            ("abc", "bc", 1),
+            ("ab", "ba", 1),
+            ("por", "core", 2),
+        ] {
             assert_eq!(distance(a, b), expected, "{a} {b}");
         }
     }
