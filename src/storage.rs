@@ -19,6 +19,8 @@ pub mod instance_states;
 pub mod instances;
 pub mod issuances;
 pub mod issued_tokens;
+pub mod key_rings;
+pub mod key_sets;
 pub mod licenses;
 pub mod sealed_secrets;
 pub mod signing_keys;
