@@ -189,7 +189,7 @@ impl World {
     fn go(&mut self, happening: Happening) -> Result<(), TestCaseError> {
         let Some(command) = self.command(happening) else {
             self.live(happening);
-            return Ok(());
+            return self.who_starts_carries_the_active_key(happening);
         };
         let Ok((ring, events)) = step(&self.ring, command.clone(), self.now) else {
             return Ok(());
@@ -275,6 +275,15 @@ impl World {
                 let reports = self.now - self.processes[process].last_seen < FORGET_AFTER;
                 prop_assert!(!reports || self.carries(process, *kid), "process {process} lacks {kid}");
             }
+        }
+        Ok(())
+    }
+
+    /// S3: the floor keeps builds from before an armed key from starting again.
+    fn who_starts_carries_the_active_key(&self, happening: Happening) -> Result<(), TestCaseError> {
+        if let (Happening::Restart { process, .. }, Some(active)) = (happening, self.ring.active(SLOT)) {
+            let started = self.processes[process].version > 0;
+            prop_assert!(!started || active.armed_at.is_none() || self.carries(process, active.kid));
         }
         Ok(())
     }

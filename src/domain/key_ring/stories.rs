@@ -83,7 +83,8 @@ fn a_key_no_backend_proved_cannot_become_active() {
 fn a_proof_from_before_the_key_was_armed_counts_for_nothing() {
     let ring = apply(&born(), Command::Arm { kid: kid(2) }, at(5));
     for (proved_at, outcome) in [(4, Some("keys/not_ready")), (5, Some("keys/not_ready")), (6, None)] {
-        let fleet = proved_by_all(2, at(proved_at));
+        let reporting = process("a", at(6), [(2, at(proved_at))]);
+        let fleet = Fleet { backends: vec![backend("ai_gateway", [reporting])] };
         let refused = step(&ring, activate(2, 1, fleet, None), at(6)).err();
         assert_eq!(refused.map(|refusal| refusal.code()), outcome, "proved at {proved_at}");
     }
@@ -241,6 +242,22 @@ fn without_a_ready_standby_minting_stops_unless_it_is_forced() {
     });
     let ring = apply(&born(), force, T0);
     assert_eq!(ring.active(SLOT).map(|key| key.kid), Some(kid(2)));
+}
+
+#[test]
+fn an_armed_standby_that_somebody_lacks_does_not_take_over() {
+    let ring = apply(&born(), Command::Arm { kid: kid(2) }, T0);
+    let lagging = Fleet {
+        backends: vec![backend(
+            "ai_gateway",
+            [process("new", at(1), [(2, at(1))]), process("old", at(1), [])],
+        )],
+    };
+    assert_eq!(ring.ready_standbys(SLOT, &lagging, at(1)).count(), 0);
+    assert_eq!(ring.ready_standbys(SLOT, &proved_by_all(2, at(1)), at(500)).count(), 1);
+    let without_standby = WithoutStandby::StopMinting;
+    let compromise = Compromise { kids: [kid(1)].into(), fleet: lagging, without_standby };
+    assert_eq!(apply(&ring, Command::Compromise(compromise), at(1)).active(SLOT), None);
 }
 
 #[test]
