@@ -129,7 +129,7 @@ create table signing_keys (
     constraint signing_keys_number_key unique (number),
     foreign key (environment, published_in) references key_sets (environment, version),
     constraint signing_keys_kid_form check (kid ~ '^[A-Za-z0-9_-]{43}$'),
-    constraint signing_keys_purpose check (purpose in ('access_token', 'audit_checkpoint', 'deny_list')),
+    constraint signing_keys_purpose check (purpose in ('access_tokens', 'audit_checkpoints', 'deny_list')),
     constraint signing_keys_alg check (alg in ('EdDSA', 'RS256')),
     constraint signing_keys_state check (
         state in ('generated', 'published', 'active', 'retiring', 'retired', 'revoked', 'abandoned')),

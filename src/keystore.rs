@@ -9,6 +9,7 @@ mod signer;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use token_authority_verifier::Jwk;
 use zeroize::Zeroizing;
 
 pub use self::signer::Signer;
@@ -84,8 +85,7 @@ impl Keystore {
 #[derive(Clone, Debug)]
 pub struct FreshKey {
     pub key: SealedKey,
-    /// The raw Ed25519 point.
-    pub public_half: [u8; 32],
+    pub public_key: Jwk,
 }
 
 /// Makes an Ed25519 key, seals its private half, and proves that what was sealed
@@ -100,13 +100,14 @@ pub fn generate_key(
     purpose: Purpose,
 ) -> Result<FreshKey, KeystoreError> {
     let seed = Seed::generate()?;
-    let kid = seed.kid()?;
+    let public_key = seed.public_key()?;
+    let kid = public_key.kid();
     let private_half =
         kek.seal(seed.expose(), &binding(environment, purpose, &kid.to_string(), FIRST_SEALING))?;
     let key =
         SealedKey { kid, environment: environment.to_owned(), purpose, alg: Algorithm::EdDsa, private_half };
     unseal_signer(kek, &key)?;
-    Ok(FreshKey { key, public_half: seed.public_half()? })
+    Ok(FreshKey { key, public_key })
 }
 
 /// Makes the key under which credentials are digested.
@@ -155,7 +156,7 @@ fn open_digest_key(kek: &dyn KeyEncryption, sealed: &SealedSecret) -> Result<Dig
 }
 
 fn binding<'a>(environment: &'a str, purpose: Purpose, kid: &'a str, row_version: i32) -> Binding<'a> {
-    Binding { environment, purpose: purpose.as_str(), name: kid, row_version }
+    Binding { environment, purpose: purpose.name(), name: kid, row_version }
 }
 
 fn secret_binding<'a>(environment: &'a str, name: &'a str, row_version: i32) -> Binding<'a> {
@@ -197,7 +198,7 @@ mod tests {
     }
 
     fn fresh() -> SealedKey {
-        generate_key(&*kek(), "development", Purpose::AccessToken).unwrap().key
+        generate_key(&*kek(), "development", Purpose::AccessTokens).unwrap().key
     }
 
     #[test]
@@ -224,7 +225,7 @@ mod tests {
         let (one, seed) = (fresh(), Seed::generate().unwrap());
         let kid = one.kid.to_string();
         let private_half = kek()
-            .seal(seed.expose(), &binding("development", Purpose::AccessToken, &kid, FIRST_SEALING))
+            .seal(seed.expose(), &binding("development", Purpose::AccessTokens, &kid, FIRST_SEALING))
             .unwrap();
         let refusal = keystore().unseal_signer(&SealedKey { private_half, ..one }).unwrap_err();
         assert!(matches!(refusal, KeystoreError::WrongSeed { .. }), "{refusal}");

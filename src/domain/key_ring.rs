@@ -21,7 +21,7 @@ pub use self::command::{
 pub use self::event::{Event, Grounds};
 pub use self::evidence::{Backend, Blocker, DISCOVERY_MARGIN, FORGET_AFTER, Fleet, Process, Standing, Trust};
 pub use self::key::{Denial, Key, KeyState, Publication, Slot};
-pub use self::names::{Algorithm, Kid, NotAKid, Purpose, SetDigest};
+pub use self::names::{Algorithm, Digest, Kid, PURPOSES, Purpose};
 pub use self::refusal::KeyRefusal;
 pub use self::step::step;
 
@@ -54,7 +54,7 @@ pub struct KeyRing {
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct Head {
     pub version: u32,
-    pub digest: SetDigest,
+    pub digest: Digest,
 }
 
 /// A key must have this much of its life left when it starts to sign: it has to

@@ -3,10 +3,10 @@
 use std::fmt;
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
+use token_authority_verifier::Jwk;
 use zeroize::Zeroizing;
 
 use super::KeystoreError;
-use crate::domain::key_ring::Kid;
 
 /// 256 random bits (RFC 8032 §5.1.5). No `Display`, a redacted `Debug`, wiped when it goes.
 #[derive(Clone)]
@@ -28,23 +28,13 @@ impl Seed {
         bytes.try_into().ok().map(|seed| Self(Zeroizing::new(seed)))
     }
 
-    /// The public half.
+    /// The public half, which also names the key.
     ///
     /// # Errors
     ///
     /// A fault of the cryptographic library.
-    pub fn public_half(&self) -> Result<[u8; 32], KeystoreError> {
-        let pair = self.prepare()?;
-        pair.public_key().as_ref().try_into().map_err(|_| KeystoreError::Unusable)
-    }
-
-    /// The thumbprint of the public half.
-    ///
-    /// # Errors
-    ///
-    /// A fault of the cryptographic library.
-    pub fn kid(&self) -> Result<Kid, KeystoreError> {
-        Ok(Kid::of_ed25519(&self.public_half()?))
+    pub fn public_key(&self) -> Result<Jwk, KeystoreError> {
+        public_key_of(&self.prepare()?)
     }
 
     pub(super) fn prepare(&self) -> Result<Ed25519KeyPair, KeystoreError> {
@@ -54,6 +44,11 @@ impl Seed {
     pub(super) fn expose(&self) -> &[u8; SEED_BYTES] {
         &self.0
     }
+}
+
+pub(super) fn public_key_of(pair: &Ed25519KeyPair) -> Result<Jwk, KeystoreError> {
+    let point = pair.public_key().as_ref().try_into().map_err(|_| KeystoreError::Unusable)?;
+    Jwk::from_ed25519_public(point).map_err(|_| KeystoreError::Unusable)
 }
 
 impl fmt::Debug for Seed {
@@ -76,7 +71,7 @@ mod tests {
 
     #[test]
     fn the_known_seed_has_the_known_kid() {
-        let kid = Seed::from_bytes(&RFC_SEED).unwrap().kid().unwrap();
+        let kid = Seed::from_bytes(&RFC_SEED).unwrap().public_key().unwrap().kid();
         assert_eq!(kid.to_string(), "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k");
     }
 

@@ -2,12 +2,11 @@
 
 use std::fmt;
 
-use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
-use base64::Engine;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use aws_lc_rs::signature::Ed25519KeyPair;
+use token_authority_verifier::{Algorithm, ProtectedHeader, Typ, compact};
 
 use super::KeystoreError;
-use super::seed::Seed;
+use super::seed::{Seed, public_key_of};
 use crate::domain::key_ring::Kid;
 
 /// One Ed25519 key, ready to sign. Everything that is the same for every token is
@@ -15,8 +14,7 @@ use crate::domain::key_ring::Kid;
 pub struct Signer {
     kid: Kid,
     pair: Ed25519KeyPair,
-    /// The encoded header of an access token, and the dot after it.
-    access_token_header: String,
+    access_token: ProtectedHeader,
 }
 
 impl Signer {
@@ -27,12 +25,11 @@ impl Signer {
     /// The seed belongs to another key.
     pub fn new(seed: &Seed, kid: Kid) -> Result<Self, KeystoreError> {
         let pair = seed.prepare()?;
-        let derived = pair.public_key().as_ref().try_into().ok().map(Kid::of_ed25519);
-        if derived != Some(kid) {
+        if public_key_of(&pair)?.kid() != kid {
             return Err(KeystoreError::WrongSeed { kid });
         }
-        let signer = Self { kid, pair, access_token_header: header("at+jwt", kid) };
-        Ok(signer)
+        let access_token = ProtectedHeader::new(Typ::AccessToken, Algorithm::EdDsa, kid);
+        Ok(Self { kid, pair, access_token })
     }
 
     /// The key that signs.
@@ -44,23 +41,13 @@ impl Signer {
     /// An access token (RFC 9068) with this payload, which must be a JSON object.
     #[must_use]
     pub fn sign_compact(&self, payload: &[u8]) -> String {
-        self.sign_under(&self.access_token_header, payload)
+        self.sign_under(&self.access_token, payload)
     }
 
-    /// The same for another `typ`, such as a probe's or a deny list's.
-    #[must_use]
-    pub fn sign_as(&self, typ: &str, payload: &[u8]) -> String {
-        self.sign_under(&header(typ, self.kid), payload)
-    }
-
-    fn sign_under(&self, header: &str, payload: &[u8]) -> String {
-        let mut token = String::with_capacity(header.len() + payload.len() * 4 / 3 + SIGNATURE_CHARS + 4);
-        token.push_str(header);
-        BASE64_URL_SAFE_NO_PAD.encode_string(payload, &mut token);
-        let signature = self.pair.sign(token.as_bytes());
-        token.push('.');
-        BASE64_URL_SAFE_NO_PAD.encode_string(signature, &mut token);
-        token
+    fn sign_under(&self, header: &ProtectedHeader, payload: &[u8]) -> String {
+        let input = header.signing_input(payload);
+        let signature = self.pair.sign(input.as_bytes());
+        compact(input, signature.as_ref())
     }
 }
 
@@ -70,16 +57,6 @@ impl fmt::Debug for Signer {
     }
 }
 
-fn header(typ: &str, kid: Kid) -> String {
-    let mut header =
-        BASE64_URL_SAFE_NO_PAD.encode(format!(r#"{{"alg":"EdDSA","kid":"{kid}","typ":"{typ}"}}"#));
-    header.push('.');
-    header
-}
-
-/// 64 bytes in base64url.
-const SIGNATURE_CHARS: usize = 86;
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -87,19 +64,7 @@ mod tests {
     #[test]
     fn a_seed_of_another_key_is_refused() {
         let [seed, other] = [(); 2].map(|()| Seed::generate().unwrap());
-        let refusal = Signer::new(&seed, other.kid().unwrap()).unwrap_err();
+        let refusal = Signer::new(&seed, other.public_key().unwrap().kid()).unwrap_err();
         assert!(matches!(refusal, KeystoreError::WrongSeed { .. }));
-    }
-
-    #[test]
-    fn the_buffer_is_never_grown() {
-        let seed = Seed::generate().unwrap();
-        let signer = Signer::new(&seed, seed.kid().unwrap()).unwrap();
-        for length in 0..100 {
-            let token = signer.sign_compact(&vec![b'x'; length]);
-            assert!(
-                token.capacity() <= signer.access_token_header.len() + length * 4 / 3 + SIGNATURE_CHARS + 4
-            );
-        }
     }
 }

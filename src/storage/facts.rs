@@ -166,7 +166,7 @@ pub async fn find_key_and_clock(
     environment: &str,
 ) -> Result<(bool, DateTime<Utc>), StorageError> {
     let row = sqlx::query(
-        "select exists (select from signing_keys where environment = $1 and purpose = 'access_token' \
+        "select exists (select from signing_keys where environment = $1 and purpose = 'access_tokens' \
                         and state = 'active') as has_key, clock_timestamp() as now",
     )
     .bind(environment)
@@ -328,7 +328,7 @@ select b.now, k.kid, k.number as key_number, k.not_after as key_not_after, ks.ve
        t.sync_digest as last_digest, t.issued_at as last_issued_at, t.idempotency as last_idempotency \
 from (select clock_timestamp() as now) b \
 left join (select kid, number, not_after from signing_keys \
-           where environment = $2 and purpose = 'access_token' and alg = 'EdDSA' and state = 'active') k on true \
+           where environment = $2 and purpose = 'access_tokens' and alg = 'EdDSA' and state = 'active') k on true \
 left join (select max(version) as version from key_sets where environment = $2) ks on true \
 cross join unnest($1::uuid[]) with ordinality as u (uid, position) \
 left join instances i on i.uid = u.uid \

@@ -5,7 +5,7 @@ use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
 
 use super::StorageError;
-use crate::domain::key_ring::SetDigest;
+use crate::domain::key_ring::Digest;
 
 /// A key set as it was published.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -17,10 +17,10 @@ pub struct StoredKeySet {
     pub manifest: Vec<u8>,
     /// What the root signed.
     pub payload: Vec<u8>,
-    pub jwks_digest: SetDigest,
-    pub payload_digest: SetDigest,
+    pub jwks_digest: Digest,
+    pub payload_digest: Digest,
     /// The payload digest of the version before.
-    pub prev: Option<SetDigest>,
+    pub prev: Option<Digest>,
     pub root_version: u32,
     pub created_at: DateTime<Utc>,
 }
@@ -29,7 +29,7 @@ pub struct StoredKeySet {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct KeySetSummary {
     pub version: u32,
-    pub jwks_digest: SetDigest,
+    pub jwks_digest: Digest,
     pub created_at: DateTime<Utc>,
 }
 
@@ -38,7 +38,7 @@ pub struct KeySetSummary {
 pub struct StoredRoot {
     pub version: u32,
     pub file: Vec<u8>,
-    pub digest: SetDigest,
+    pub digest: Digest,
 }
 
 /// One key set.
@@ -198,6 +198,6 @@ fn number(row: &PgRow, column: &str) -> Result<u32, StorageError> {
 }
 
 /// A stored SHA-256.
-pub(super) fn digest(bytes: &[u8]) -> Result<SetDigest, StorageError> {
-    bytes.try_into().map(SetDigest::new).map_err(StorageError::corrupt)
+pub(super) fn digest(bytes: &[u8]) -> Result<Digest, StorageError> {
+    bytes.try_into().map(Digest::new).map_err(StorageError::corrupt)
 }

@@ -2,7 +2,9 @@
 
 use chrono::{DateTime, Utc};
 use sqlx::postgres::PgRow;
+use sqlx::types::Json;
 use sqlx::{PgConnection, Row};
+use token_authority_verifier::Jwk;
 
 use super::{StorageError, decode};
 use crate::domain::key_ring::{Algorithm, Denial, Key, KeyState, Kid, Publication, Purpose};
@@ -12,7 +14,7 @@ use crate::domain::sealed::{Sealed, SealedKey};
 #[derive(Clone, Debug)]
 pub struct NewSigningKey {
     pub key: SealedKey,
-    pub public_jwk: serde_json::Value,
+    pub public_key: Jwk,
     pub generated_at: DateTime<Utc>,
     pub not_after: DateTime<Utc>,
 }
@@ -23,7 +25,7 @@ pub struct ListedKey {
     pub key: Key,
     /// What the ledger calls it.
     pub number: i16,
-    pub public_jwk: serde_json::Value,
+    pub public_key: Jwk,
     pub generated_at: DateTime<Utc>,
 }
 
@@ -129,9 +131,9 @@ pub async fn insert(connection: &mut PgConnection, new: &NewSigningKey) -> Resul
     )
     .bind(kid.to_string())
     .bind(environment)
-    .bind(purpose.as_str())
+    .bind(purpose.name())
     .bind(alg.as_str())
-    .bind(&new.public_jwk)
+    .bind(Json(new.public_key))
     .bind(new.generated_at)
     .bind(new.not_after)
     .bind(&private_half.bytes)
@@ -217,7 +219,7 @@ fn listed(row: &PgRow) -> Result<ListedKey, StorageError> {
     Ok(ListedKey {
         key,
         number: row.try_get("number")?,
-        public_jwk: row.try_get("public_jwk")?,
+        public_key: row.try_get::<Json<Jwk>, _>("public_jwk")?.0,
         generated_at: row.try_get("generated_at")?,
     })
 }

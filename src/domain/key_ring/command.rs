@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{Algorithm, Fleet, Kid, Purpose, SetDigest};
+use super::{Algorithm, Digest, Fleet, Kid, Purpose};
 
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum Command {
@@ -44,9 +44,9 @@ pub struct NewKey {
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct KeySetRecord {
     pub version: u32,
-    pub digest: SetDigest,
+    pub digest: Digest,
     /// The digest of the version before; none for version 1.
-    pub prev: Option<SetDigest>,
+    pub prev: Option<Digest>,
     pub carried: BTreeSet<Kid>,
     /// The longest life that verifiers with this set will accept of a token.
     pub max_token_ttl: TimeDelta,

@@ -305,7 +305,7 @@ fn a_key_that_ended_while_its_set_was_being_signed_arrives_denied() {
 // What the stories are told with.
 
 pub(super) const T0: DateTime<Utc> = DateTime::UNIX_EPOCH;
-pub(super) const SLOT: Slot = Slot { purpose: Purpose::AccessToken, alg: Algorithm::EdDsa };
+pub(super) const SLOT: Slot = Slot { purpose: Purpose::AccessTokens, alg: Algorithm::EdDsa };
 
 pub(super) fn at(hours: i64) -> DateTime<Utc> {
     T0 + TimeDelta::hours(hours)
@@ -319,8 +319,8 @@ pub(super) fn kid(n: u8) -> Kid {
     Kid::new([n; 32])
 }
 
-pub(super) fn digest(version: u32) -> SetDigest {
-    SetDigest::new([u8::try_from(version).unwrap_or(u8::MAX); 32])
+pub(super) fn digest(version: u32) -> Digest {
+    Digest::new([u8::try_from(version).unwrap_or(u8::MAX); 32])
 }
 
 pub(super) fn generate(n: u8) -> Command {
