@@ -13,7 +13,7 @@ pub mod token_size;
 
 use std::collections::{BTreeSet, HashMap};
 
-pub use digest::{CatalogDigest, InvalidDigest};
+pub use digest::CatalogDigest;
 pub use links::{HttpUrl, InvalidUrl};
 pub use names::MAX_LENGTH as MAX_NAME_LENGTH;
 pub use names::{AddOnName, BackendName, InvalidName, LicenseTypeName, ServiceName, UnitPrimitiveName};
