@@ -33,6 +33,13 @@ pub(super) enum BatchError {
     Storage(#[from] StorageError),
 }
 
+impl BatchError {
+    /// Whether the database could not be reached: the same batch may succeed later.
+    pub(super) fn is_unavailable(&self) -> bool {
+        matches!(self, Self::Storage(error) if error.is_unavailable())
+    }
+}
+
 /// Answers a batch in one transaction.
 pub(super) async fn answer(
     connection: &mut PgConnection,

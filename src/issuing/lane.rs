@@ -66,8 +66,23 @@ impl Lane {
         }
     }
 
-    /// One transaction. After an error the connection is clean, or gone.
+    /// One transaction; once more on a new connection if the old one turns out to be dead.
+    ///
+    /// That is safe even where the first one did commit: an identical sync finds its tokens.
     async fn attempt(&mut self, requests: &[SyncRequest]) -> Result<Answers, LaneError> {
+        let is_reused = self.connection.is_some();
+        match self.attempt_once(requests).await {
+            Err(LaneError::Batch(error)) if is_reused && error.is_unavailable() => {
+                tracing::warn!(%error, "the connection of a lane was lost; trying on a new one");
+                self.connection = None;
+                self.attempt_once(requests).await
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// One transaction. After an error the connection is clean, or gone.
+    async fn attempt_once(&mut self, requests: &[SyncRequest]) -> Result<Answers, LaneError> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
             None => self.shared.database.connect_for_batches().await.map_err(BatchError::from)?,
@@ -109,22 +124,17 @@ impl LaneError {
     /// Whether a part of the batch may succeed where the whole did not.
     fn may_be_one_row(&self) -> bool {
         match self {
-            Self::Batch(error) => match error.as_ref() {
-                BatchError::Signing(_) => false,
-                BatchError::Storage(error) => !error.is_unavailable(),
-            },
+            Self::Batch(error) => matches!(error.as_ref(), BatchError::Storage(_)) && !error.is_unavailable(),
             Self::TimedOut => false,
         }
     }
 
     fn told(&self) -> SyncError {
         match self {
-            Self::Batch(error) => match error.as_ref() {
-                BatchError::Storage(error) if error.is_unavailable() => {
-                    SyncError::Unavailable("The database cannot be reached.")
-                }
-                BatchError::Signing(_) | BatchError::Storage(_) => SyncError::Fault(Arc::clone(error) as _),
-            },
+            Self::Batch(error) if error.is_unavailable() => {
+                SyncError::Unavailable("The database cannot be reached.")
+            }
+            Self::Batch(error) => SyncError::Fault(Arc::clone(error) as _),
             Self::TimedOut => SyncError::Unavailable("The database did not answer in time."),
         }
     }

@@ -50,8 +50,9 @@ impl Database {
         let pool = PgPoolOptions::new()
             .max_connections(connections)
             .acquire_timeout(ACQUIRE_TIME)
-            // A broken connection shows at its first statement; asking first costs a round trip each time.
-            .test_before_acquire(false)
+            // After a restart of the server every pooled connection is dead. Syncs do not use the pool, so
+            // that the round trip of asking first costs nothing that counts.
+            .test_before_acquire(true)
             .connect_lazy_with(options.clone());
         Self { options, pool }
     }
@@ -67,11 +68,7 @@ impl Database {
     /// # Errors
     /// The database cannot be reached.
     pub async fn begin(&self) -> Result<Transaction<'static, Postgres>, StorageError> {
-        match self.pool.begin().await {
-            // A pooled connection may have died while it was idle (the server restarted): one more try.
-            Err(sqlx::Error::Io(_)) => Ok(self.pool.begin().await?),
-            begun => Ok(begun?),
-        }
+        Ok(self.pool.begin().await?)
     }
 
     /// A connection of its own for a lane: one statement of one shape, planned once.
