@@ -44,7 +44,7 @@ impl Lane {
             batch.drain(..).map(|one| (one.request, one.answer)).unzip();
         let mut answers = Vec::with_capacity(requests.len());
         // Halves of what failed, so that one bad row fails only its own request.
-        let mut ahead = vec![0..requests.len()];
+        let mut ahead: Vec<_> = std::iter::once(0..requests.len()).collect();
         while let Some(range) = ahead.pop() {
             match self.attempt(&requests[range.clone()]).await {
                 Ok(answered) => answers.extend(answered),
