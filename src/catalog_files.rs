@@ -186,6 +186,7 @@ fn unexpected(dir: &Path, error: &CatalogError) -> FileProblem {
 mod tests {
     use std::fs;
 
+    use proptest::prelude::*;
     use tempfile::TempDir;
 
     use super::*;
@@ -470,5 +471,49 @@ add_ons: []
         let missing = read(&empty.path().join("missing")).unwrap_err();
         assert_eq!(missing.problems.len(), 1);
         assert_eq!(missing.problems[0].code, codes::UNREADABLE);
+    }
+
+    #[derive(Clone, Debug)]
+    enum Slip {
+        Drop,
+        Insert(String),
+        Repeat,
+    }
+
+    fn slip() -> impl Strategy<Value = Slip> {
+        prop_oneof![
+            Just(Slip::Drop),
+            "[-:\\[\\]{}a-z0-9 \"'#&*|\n]{1,8}".prop_map(Slip::Insert),
+            Just(Slip::Repeat)
+        ]
+    }
+
+    proptest! {
+        /// Whatever slips into a file, reading it ends with a catalog, or with problems that stand in a file.
+        #[test]
+        fn a_slip_of_the_hand_gives_a_catalog_or_problems_with_places(
+            file in 0..EXAMPLE_FILES.len(), line in 0_usize..12, slip in slip(),
+        ) {
+            let (path, text) = EXAMPLE_FILES[file];
+            let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
+            let line = line % lines.len();
+            match slip {
+                Slip::Drop => drop(lines.remove(line)),
+                Slip::Insert(slipped) => lines[line].push_str(&slipped),
+                Slip::Repeat => lines.insert(line, lines[line].clone()),
+            }
+            let text = lines.join("\n");
+            let files = example::with_file(path, &text);
+            if let Err(error) = assemble(Path::new("catalog"), files, Vec::new()) {
+                prop_assert!(!error.problems.is_empty());
+                for problem in error.problems {
+                    prop_assert_ne!(problem.code, codes::INTERNAL);
+                    let of_file = problem.path == Path::new("catalog").join(path);
+                    let last = text.lines().count() + 1;
+                    prop_assert!(problem.line.is_some_and(|line| (1..=last).contains(&line)) || !of_file);
+                    prop_assert!(problem.line.is_some(), "{}", problem);
+                }
+            }
+        }
     }
 }

@@ -43,6 +43,13 @@ fn source_file(path: &str, text: &str) -> Option<SourceFile> {
     })
 }
 
+/// The example's files, one of them with another text.
+#[cfg(test)]
+pub(super) fn with_file(changed: &str, changed_text: &str) -> Vec<SourceFile> {
+    let text_of = |path, text| if path == changed { changed_text } else { text };
+    EXAMPLE_FILES.iter().filter_map(|(path, text)| source_file(path, text_of(*path, text))).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use std::fmt::Write as _;

@@ -206,8 +206,11 @@ impl Fields {
     }
 }
 
-/// A field's name as it may be printed: short, and without control characters.
+/// A field's name as it may be printed: something, short, and without control characters.
 fn printable(name: &str) -> String {
+    if name.is_empty() {
+        return "\"\"".to_owned();
+    }
     const LONGEST: usize = 64;
     let escaped: String = name.escape_debug().take(LONGEST).collect();
     if escaped.chars().count() == LONGEST { format!("{escaped}…") } else { escaped }
