@@ -1,5 +1,6 @@
 //! Private halves: sealed at rest, prepared once for signing.
 
+mod answers;
 pub mod digest_key;
 pub mod kek_file;
 pub mod sealing;
@@ -14,6 +15,7 @@ use zeroize::Zeroizing;
 
 pub use self::signer::Signer;
 
+use self::answers::AnswerKey;
 use self::digest_key::{DIGEST_BYTES, DigestKey, KEY_BYTES};
 use self::sealing::{Binding, KeyEncryption, SealingError};
 use self::seed::Seed;
@@ -27,6 +29,7 @@ use crate::domain::sealed::{Sealed, SealedKey, SealedSecret, SecretName};
 pub struct Keystore {
     kek: Arc<dyn KeyEncryption>,
     digest_key: DigestKey,
+    answers: AnswerKey,
     signers: RwLock<HashMap<String, Arc<Signer>>>,
 }
 
@@ -39,13 +42,29 @@ impl Keystore {
     /// The digest key does not open.
     pub fn open(kek: Arc<dyn KeyEncryption>, digest_key: &SealedSecret) -> Result<Self, KeystoreError> {
         let digest_key = open_digest_key(&*kek, digest_key)?;
-        Ok(Self { kek, digest_key, signers: RwLock::default() })
+        let answers = AnswerKey::of(&digest_key)?;
+        Ok(Self { kek, digest_key, answers, signers: RwLock::default() })
     }
 
     /// The digest under which a credential is stored and found.
     #[must_use]
     pub fn digest(&self, credential: &Credential) -> [u8; DIGEST_BYTES] {
         self.digest_key.digest(credential.kind().digest_label(), credential.expose().as_bytes())
+    }
+
+    /// Seals an answer that may hold a secret, bound to what it belongs to.
+    ///
+    /// # Errors
+    ///
+    /// A fault of the cryptographic library.
+    pub fn seal_answer(&self, belongs_to: &[u8], answer: &[u8]) -> Result<Vec<u8>, KeystoreError> {
+        Ok(self.answers.seal(belongs_to, answer)?)
+    }
+
+    /// Opens what [`Self::seal_answer`] sealed for the same; `None` for anything else.
+    #[must_use]
+    pub fn open_answer(&self, belongs_to: &[u8], sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+        self.answers.open(belongs_to, sealed)
     }
 
     /// The prepared signer of a key, where it was unsealed before.
@@ -243,6 +262,6 @@ mod tests {
         let keystore = keystore();
         keystore.unseal_signer(&fresh()).unwrap();
         let printed = format!("{keystore:?}");
-        assert_eq!(printed.matches("[redacted]").count(), 3, "{printed}");
+        assert_eq!(printed.matches("[redacted]").count(), 4, "{printed}");
     }
 }
