@@ -1,1 +1,92 @@
 //! Records and amends what was bought, and measures the effect.
+//!
+//! Each use case takes the locks that its change needs, refuses what cannot be, writes
+//! the next revision, and answers the record before and after with what the change does
+//! to each instance. The caller owns the transaction: without a commit nothing happened.
+
+pub mod add_on_purchases;
+pub mod admin_tokens;
+pub mod backends;
+pub mod customers;
+pub mod effects;
+pub mod instances;
+pub mod licenses;
+pub mod subscriptions;
+pub mod term;
+
+mod refusal;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+pub use effects::{Effect, Effects};
+pub use refusal::{FulfillmentError, WrongValue};
+
+use crate::domain::catalog::Catalog;
+use crate::keystore::Keystore;
+
+/// What every use case is given.
+#[derive(Clone, Copy, Debug)]
+pub struct Circumstances<'a> {
+    pub now: DateTime<Utc>,
+    /// The catalog that decides now.
+    pub catalog: &'a Catalog,
+    /// How long access goes on after a paid term.
+    pub grace: TimeDelta,
+    pub keystore: &'a Keystore,
+}
+
+/// A record that was made or amended.
+#[derive(Clone, Debug)]
+pub struct Changed<R> {
+    /// As it was; `None` for a new one.
+    pub before: Option<R>,
+    pub after: R,
+    pub effects: Effects,
+}
+
+impl<R> Changed<R> {
+    /// A record that is new and changes nothing for any instance.
+    fn new(after: R) -> Self {
+        Self { before: None, after, effects: Effects::default() }
+    }
+}
+
+/// Which revisions of a record a change may be made on.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Expected {
+    /// Whatever it is now.
+    Any,
+    OneOf(Vec<i64>),
+}
+
+impl Expected {
+    /// Passes when `revision` is among them.
+    fn check(&self, revision: i64) -> Result<(), FulfillmentError> {
+        match self {
+            Self::OneOf(revisions) if !revisions.contains(&revision) => Err(FulfillmentError::Changed),
+            Self::Any | Self::OneOf(_) => Ok(()),
+        }
+    }
+}
+
+/// One member of a merge patch (RFC 7396).
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub enum Patch<T> {
+    /// Not in the patch.
+    #[default]
+    Keep,
+    /// `null`.
+    Remove,
+    Replace(T),
+}
+
+impl<T> Patch<T> {
+    /// The member after the patch.
+    fn apply(self, to: &mut Option<T>) {
+        match self {
+            Self::Keep => {}
+            Self::Remove => *to = None,
+            Self::Replace(value) => *to = Some(value),
+        }
+    }
+}

@@ -67,9 +67,27 @@ pub async fn lock_instance(connection: &mut PgConnection, uid: InstanceUid) -> R
     Ok(())
 }
 
+/// Serializes those who want one `external_ref` for the same kind of record: the first has it,
+/// and the others find that it does.
+///
+/// # Errors
+/// The database cannot be reached.
+pub async fn lock_external_ref(connection: &mut PgConnection, kind: &str, external_ref: &str) -> Result<(), StorageError> {
+    sqlx::query("select pg_advisory_xact_lock($1, hashtext($2 || '/' || $3))")
+        .bind(EXTERNAL_REFS)
+        .bind(kind)
+        .bind(external_ref)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
 /// Rotation takes it exclusively, mints share it. PostgreSQL keeps locks of two
 /// numbers apart from those of one, which the instances use.
 pub const MINT_FENCE: i32 = 0x0074_6b61;
+
+/// The locks of external references: two texts of one hash only wait for each other.
+const EXTERNAL_REFS: i32 = 0x0074_6b65;
 
 /// The random half of the uid. Two instances that share it only wait for each other.
 fn instance_lock(uid: InstanceUid) -> i64 {

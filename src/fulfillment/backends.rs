@@ -1,0 +1,112 @@
+//! Backends: registered under their catalog name, amended, given a token to report with.
+
+use sqlx::PgConnection;
+
+use super::{Changed, Circumstances, Expected, FulfillmentError, refusal};
+use crate::domain::backend::KeyTrust;
+use crate::domain::catalog::BackendName;
+use crate::domain::credential::{Credential, CredentialKind};
+use crate::domain::key_ring::Algorithm;
+use crate::keystore;
+use crate::storage::backends::{self, BackendRow};
+
+/// A backend to be registered.
+#[derive(Clone, Debug)]
+pub struct NewBackend {
+    pub name: BackendName,
+    pub alg: Algorithm,
+    pub trust: KeyTrust,
+    pub min_live: i32,
+}
+
+/// What is to become of a backend; `None`: as it is.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct BackendPatch {
+    pub alg: Option<Algorithm>,
+    pub trust: Option<KeyTrust>,
+    pub min_live: Option<i32>,
+}
+
+/// Registers a backend.
+///
+/// # Errors
+/// The catalog does not know it, or it is registered already.
+pub async fn create(
+    connection: &mut PgConnection,
+    circumstances: &Circumstances<'_>,
+    new: NewBackend,
+) -> Result<Changed<BackendRow>, FulfillmentError> {
+    let catalog = circumstances.catalog;
+    if catalog.backend(&new.name).is_none() {
+        let known = catalog.backends().iter().map(|backend| backend.name.as_str());
+        let wrong = refusal::unknown_name("name", new.name.as_str(), known);
+        return Err(FulfillmentError::Invalid(vec![wrong]));
+    }
+    let row = BackendRow {
+        name: new.name,
+        alg: new.alg,
+        trust: new.trust,
+        min_live: new.min_live,
+        has_token: false,
+        revision: 1,
+        created_at: circumstances.now,
+        updated_at: circumstances.now,
+    };
+    if !backends::insert(connection, &row).await? {
+        let what = "The backend is registered already.".to_owned();
+        return Err(FulfillmentError::Conflict { what, existing: Some(row.name.to_string()) });
+    }
+    Ok(Changed::new(row))
+}
+
+/// Amends a backend.
+///
+/// # Errors
+/// It is not registered, or at another revision.
+pub async fn amend(
+    connection: &mut PgConnection,
+    circumstances: &Circumstances<'_>,
+    name: &BackendName,
+    expected: &Expected,
+    patch: BackendPatch,
+) -> Result<Changed<BackendRow>, FulfillmentError> {
+    let before = find(connection, name, expected).await?;
+    let mut after = next_revision(&before, circumstances);
+    after.alg = patch.alg.unwrap_or(after.alg);
+    after.trust = patch.trust.unwrap_or(after.trust);
+    after.min_live = patch.min_live.unwrap_or(after.min_live);
+    backends::update(connection, &after).await?;
+    Ok(Changed { before: Some(before), ..Changed::new(after) })
+}
+
+/// Gives a backend another token, shown this once. The one before opens nothing from now on.
+///
+/// # Errors
+/// It is not registered, or at another revision.
+pub async fn rotate_token(
+    connection: &mut PgConnection,
+    circumstances: &Circumstances<'_>,
+    name: &BackendName,
+    expected: &Expected,
+) -> Result<(Changed<BackendRow>, Credential), FulfillmentError> {
+    let before = find(connection, name, expected).await?;
+    let after = BackendRow { has_token: true, ..next_revision(&before, circumstances) };
+    let token = Credential::from_random(CredentialKind::BackendToken, &*keystore::random_bits()?);
+    backends::update_token(connection, &after, &circumstances.keystore.digest(&token)).await?;
+    Ok((Changed { before: Some(before), ..Changed::new(after) }, token))
+}
+
+async fn find(
+    connection: &mut PgConnection,
+    name: &BackendName,
+    expected: &Expected,
+) -> Result<BackendRow, FulfillmentError> {
+    let found = backends::find_for_update(connection, name).await?;
+    let row = found.ok_or(FulfillmentError::NotFound("backend"))?;
+    expected.check(row.revision)?;
+    Ok(row)
+}
+
+fn next_revision(before: &BackendRow, circumstances: &Circumstances<'_>) -> BackendRow {
+    BackendRow { revision: before.revision + 1, updated_at: circumstances.now, ..before.clone() }
+}

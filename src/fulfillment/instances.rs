@@ -1,0 +1,134 @@
+//! Instances as an administrator changes them: blocked, unblocked, released, allowed to register another key.
+
+use sqlx::PgConnection;
+
+use super::effects::{Affected, Standing};
+use super::{Changed, Circumstances, Expected, FulfillmentError};
+use crate::domain::ids::InstanceUid;
+use crate::domain::instance::InstanceState;
+use crate::storage::instance_states::{self, InstanceRow};
+use crate::storage::{fences, issuances};
+
+/// Blocks an instance: it gets no token until it is unblocked, and keeps its place.
+///
+/// # Errors
+/// It is unknown, at another revision, or not active.
+pub async fn block(
+    connection: &mut PgConnection,
+    circumstances: &Circumstances<'_>,
+    uid: InstanceUid,
+    expected: &Expected,
+    reason: String,
+) -> Result<Changed<InstanceRow>, FulfillmentError> {
+    fences::hold_mints_off(connection).await?;
+    let before = find(connection, uid, expected).await?;
+    match before.state {
+        InstanceState::Active => {}
+        InstanceState::Blocked => return Err(FulfillmentError::conflict("The instance is blocked already.")),
+        InstanceState::Released => return Err(released()),
+    }
+    enter(connection, circumstances, before, InstanceState::Blocked, Some(reason)).await
+}
+
+/// Unblocks an instance.
+///
+/// # Errors
+/// It is unknown, at another revision, or not blocked.
+pub async fn unblock(
+    connection: &mut PgConnection,
+    circumstances: &Circumstances<'_>,
+    uid: InstanceUid,
+    expected: &Expected,
+) -> Result<Changed<InstanceRow>, FulfillmentError> {
+    let before = find(connection, uid, expected).await?;
+    if before.state != InstanceState::Blocked {
+        return Err(FulfillmentError::conflict("The instance is not blocked."));
+    }
+    enter(connection, circumstances, before, InstanceState::Active, None).await
+}
+
+/// Releases an instance. Its place is free when its last token has expired; a block ends with it, and
+/// so does a contest about its identity.
+///
+/// # Errors
+/// It is unknown, at another revision, or released already.
+pub async fn release(
+    connection: &mut PgConnection,
+    circumstances: &Circumstances<'_>,
+    uid: InstanceUid,
+    expected: &Expected,
+    reason: Option<String>,
+) -> Result<Changed<InstanceRow>, FulfillmentError> {
+    fences::hold_mints_off(connection).await?;
+    let mut before = find(connection, uid, expected).await?;
+    if before.state == InstanceState::Released {
+        return Err(released());
+    }
+    let was = before.clone();
+    let last_expiry = issuances::find_last_expiry(connection, uid).await?;
+    before.place_held_until = last_expiry.filter(|expiry| *expiry > circumstances.now);
+    before.identity_contested_at = None;
+    let changed = enter(connection, circumstances, before, InstanceState::Released, reason).await?;
+    Ok(Changed { before: Some(was), ..changed })
+}
+
+/// Lets an instance with a registered key activate once more by its code alone, or with another key.
+///
+/// # Errors
+/// It is unknown, at another revision, or has no registered key.
+pub async fn allow_reactivation(
+    connection: &mut PgConnection,
+    circumstances: &Circumstances<'_>,
+    uid: InstanceUid,
+    expected: &Expected,
+) -> Result<Changed<InstanceRow>, FulfillmentError> {
+    let before = find(connection, uid, expected).await?;
+    if !before.has_public_key {
+        return Err(FulfillmentError::conflict(
+            "The instance has no registered key: its activation code alone activates it again.",
+        ));
+    }
+    let after = InstanceRow { reactivation_allowed: true, ..next_revision(&before, circumstances) };
+    instance_states::update(connection, &after).await?;
+    Ok(Changed { before: Some(before), ..Changed::new(after) })
+}
+
+/// The instance, held with its lock until the transaction ends: no sync of it runs meanwhile.
+async fn find(
+    connection: &mut PgConnection,
+    uid: InstanceUid,
+    expected: &Expected,
+) -> Result<InstanceRow, FulfillmentError> {
+    fences::lock_instance(connection, uid).await?;
+    let found = instance_states::find_for_update(connection, uid).await?;
+    let row = found.ok_or(FulfillmentError::NotFound("instance"))?;
+    expected.check(row.revision)?;
+    Ok(row)
+}
+
+async fn enter(
+    connection: &mut PgConnection,
+    circumstances: &Circumstances<'_>,
+    before: InstanceRow,
+    state: InstanceState,
+    reason: Option<String>,
+) -> Result<Changed<InstanceRow>, FulfillmentError> {
+    let after = InstanceRow {
+        state,
+        state_since: circumstances.now,
+        state_reason: reason,
+        ..next_revision(&before, circumstances)
+    };
+    let standing = Standing::read(connection, Affected::Instance(after.uid)).await?;
+    instance_states::update(connection, &after).await?;
+    let effects = standing.effects(connection, circumstances).await?;
+    Ok(Changed { before: Some(before), after, effects })
+}
+
+fn next_revision(before: &InstanceRow, circumstances: &Circumstances<'_>) -> InstanceRow {
+    InstanceRow { revision: before.revision + 1, updated_at: circumstances.now, ..before.clone() }
+}
+
+fn released() -> FulfillmentError {
+    FulfillmentError::conflict("The instance is released; it is active again when it activates again.")
+}
