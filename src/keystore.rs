@@ -3,9 +3,11 @@
 mod answers;
 pub mod digest_key;
 pub mod kek_file;
+pub mod root_key;
 pub mod sealing;
 pub mod seed;
 mod signer;
+mod write_once;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -14,6 +16,7 @@ use token_authority_verifier::Jwk;
 use zeroize::Zeroizing;
 
 pub use self::signer::Signer;
+pub(crate) use self::write_once::write_once;
 
 use self::answers::AnswerKey;
 use self::digest_key::{DIGEST_BYTES, DigestKey, KEY_BYTES};

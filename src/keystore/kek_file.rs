@@ -1,8 +1,8 @@
 //! Reads the key-encryption key from its file, and makes such a file for development.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
@@ -10,6 +10,7 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use zeroize::Zeroizing;
 
 use super::sealing::{KEK_BYTES, LocalKek};
+use super::write_once::write_once;
 
 /// Reads 32 random bytes in base64url; plain base64 is taken as well, since
 /// `openssl rand -base64 32` writes that.
@@ -51,9 +52,7 @@ pub fn create(path: &Path) -> Result<(), KekFileError> {
     let mut text = Zeroizing::new(String::with_capacity(MAX_FILE_BYTES));
     BASE64_URL_SAFE_NO_PAD.encode_string(*key, &mut text);
     text.push('\n');
-    let mut file =
-        OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(unwritable)?;
-    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(unwritable)
+    write_once(path, text.as_bytes(), 0o600).map_err(unwritable)
 }
 
 fn decode(text: &str) -> Option<Zeroizing<[u8; KEK_BYTES]>> {

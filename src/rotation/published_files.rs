@@ -1,9 +1,10 @@
 //! Published files are append-only: written once, byte for byte, and never replaced.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
+
+use crate::keystore::write_once;
 
 /// The folder of one environment's key sets.
 #[derive(Clone, Debug)]
@@ -69,17 +70,8 @@ impl PublishedFiles {
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder).map_err(failed)?;
         }
-        // A draft per process: two writers never share one.
-        let draft = path.with_extension(format!("json.draft-{}", std::process::id()));
-        write_draft(&draft, content).map_err(failed)?;
-        // A link, other than a rename, never replaces: of two writers one learns that it lost.
-        let linked = fs::hard_link(&draft, path);
-        fs::remove_file(&draft).map_err(failed)?;
-        match linked {
-            Ok(()) => {
-                sync_folder(path).map_err(failed)?;
-                Ok(true)
-            }
+        match write_once(path, content, 0o644) {
+            Ok(()) => Ok(true),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
                 if fs::read(path).map_err(failed)? == content {
                     Ok(false)
@@ -90,16 +82,6 @@ impl PublishedFiles {
             Err(error) => Err(failed(error)),
         }
     }
-}
-
-fn write_draft(draft: &Path, content: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(draft)?;
-    file.write_all(content)?;
-    file.sync_all()
-}
-
-fn sync_folder(path: &Path) -> io::Result<()> {
-    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
 }
 
 /// Why a file was not published.
@@ -132,17 +114,5 @@ mod tests {
         assert!(matches!(refusal, PublishError::Differs { .. }), "{refusal}");
         assert_eq!(fs::read(&path).unwrap(), b"{}");
         assert_eq!(files.any().unwrap(), Some(path));
-    }
-
-    #[test]
-    fn a_draft_that_a_crash_left_behind_is_in_nobodys_way() {
-        let keys_dir = tempfile::tempdir().unwrap();
-        let files = PublishedFiles::new(keys_dir.path(), "development");
-        let path = files.root(1);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path.with_extension("json.draft-1"), b"half a fi").unwrap();
-        assert_eq!(files.any().unwrap(), None);
-        assert!(files.publish(&path, b"whole").unwrap());
-        assert_eq!(fs::read(&path).unwrap(), b"whole");
     }
 }

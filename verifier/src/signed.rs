@@ -169,6 +169,12 @@ impl<T: Payload> Signed<T> {
         Digest::of(&self.payload)
     }
 
+    /// What the signatures are over: canonical JSON.
+    #[must_use]
+    pub fn payload(&self) -> &[u8] {
+        &self.payload
+    }
+
     /// The keys that claim to have signed, sorted.
     pub fn signers(&self) -> impl ExactSizeIterator<Item = Kid> {
         self.signatures.iter().map(|signature| signature.kid)
