@@ -1,3 +1,102 @@
 //! The life of signing keys: what the pure key ring decides, made durable.
+//!
+//! Every change is one transaction: the fence that holds mints off, the step, its rows,
+//! one audit row per change. Files follow the commit, from what was committed, so that
+//! a crash between the two is mended by running the same command again.
 
+mod audit;
+pub mod init;
+mod key_set_draft;
 pub mod published_files;
+mod transition;
+
+use std::sync::Arc;
+
+use sqlx::PgConnection;
+use token_authority_verifier::{KeySetError, ManifestError, RootError, SignedError};
+
+use self::published_files::PublishError;
+use crate::domain::key_ring::{KeyRefusal, Kid};
+use crate::domain::sealed::SecretName;
+use crate::keystore::root_key::RootKeyError;
+use crate::keystore::sealing::KeyEncryption;
+use crate::keystore::{Keystore, KeystoreError};
+use crate::storage::{StorageError, sealed_secrets};
+
+/// Opens the keystore of a deployment whose first keys were made.
+///
+/// # Errors
+///
+/// [`RotationError::NotInitialized`] before [`init::init`]; the key-encryption key is the
+/// wrong one; the database cannot be read.
+pub async fn open_keystore(
+    connection: &mut PgConnection,
+    environment: &str,
+    kek: Arc<dyn KeyEncryption>,
+) -> Result<Keystore, RotationError> {
+    let digest_key = sealed_secrets::find_latest(connection, environment, SecretName::DigestKey).await?;
+    let digest_key =
+        digest_key.ok_or_else(|| RotationError::NotInitialized { environment: environment.to_owned() })?;
+    Ok(Keystore::open(kek, &digest_key)?)
+}
+
+/// Why a change of keys did not happen. The first group is told, the second is a fault.
+#[derive(Debug, thiserror::Error)]
+pub enum RotationError {
+    #[error(
+        "this database belongs to the issuer {stored}; `issuer` is {given}. Instances trust the first: it never changes"
+    )]
+    OtherIssuer { stored: String, given: String },
+    #[error(
+        "{path} was published before, but this database knows no key set of `{environment}`: \
+         restore the database that published it, or choose another `keys_dir`"
+    )]
+    PublishedElsewhere { environment: String, path: String },
+    #[error(
+        "no root: outside the environment `development` the root stays offline. To let it live beside the \
+         service all the same, set `allow_local_root` and `root_key_file`"
+    )]
+    NoRoot,
+    #[error("no keys in the environment `{environment}` yet; run `token-authority init`")]
+    NotInitialized { environment: String },
+    #[error(transparent)]
+    Refused(#[from] KeyRefusal),
+    #[error(transparent)]
+    RootKey(#[from] RootKeyError),
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+
+    #[error("the stored public half of {0} is missing")]
+    MissingKey(Kid),
+    #[error("someone else changed the keys at the same time")]
+    Raced,
+    #[error(transparent)]
+    Keystore(#[from] KeystoreError),
+    #[error("the key set cannot be written down")]
+    KeySet(#[from] KeySetError),
+    #[error("the key set that was just signed does not verify")]
+    Manifest(#[from] ManifestError),
+    #[error("the root that was just signed does not verify")]
+    Root(#[from] RootError),
+    #[error("the document cannot be signed")]
+    Signed(#[from] SignedError),
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+impl RotationError {
+    /// Whether this is an answer (told) rather than a fault (logged).
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        matches!(
+            self,
+            Self::OtherIssuer { .. }
+                | Self::PublishedElsewhere { .. }
+                | Self::NoRoot
+                | Self::NotInitialized { .. }
+                | Self::Refused(_)
+                | Self::RootKey(_)
+                | Self::Publish(PublishError::Differs { .. })
+        )
+    }
+}

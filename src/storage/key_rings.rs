@@ -29,6 +29,14 @@ pub async fn insert(
     Ok(())
 }
 
+/// The database's clock, by which everything that is issued is dated.
+///
+/// # Errors
+/// The database cannot be read.
+pub async fn find_clock(connection: &mut PgConnection) -> Result<DateTime<Utc>, StorageError> {
+    Ok(sqlx::query_scalar("select clock_timestamp()").fetch_one(connection).await?)
+}
+
 /// A ring as it was stored, and whose keys it holds.
 #[derive(Clone, Debug)]
 pub struct StoredRing {

@@ -132,28 +132,27 @@ pub async fn insert(
     Ok(())
 }
 
-/// The newest root.
+/// Every version of the root, oldest first.
 ///
 /// # Errors
 /// The database cannot be read.
-pub async fn find_latest_root(
+pub async fn list_roots(
     connection: &mut PgConnection,
     environment: &str,
-) -> Result<Option<StoredRoot>, StorageError> {
-    let row = sqlx::query(
-        "select version, file, digest from key_roots where environment = $1 order by version desc limit 1",
-    )
-    .bind(environment)
-    .fetch_optional(connection)
-    .await?;
-    row.map(|row| {
+) -> Result<Vec<StoredRoot>, StorageError> {
+    let rows =
+        sqlx::query("select version, file, digest from key_roots where environment = $1 order by version")
+            .bind(environment)
+            .fetch_all(connection)
+            .await?;
+    let roots = rows.iter().map(|row| {
         Ok(StoredRoot {
-            version: number(&row, "version")?,
+            version: number(row, "version")?,
             file: row.try_get("file")?,
             digest: digest(row.try_get("digest")?)?,
         })
-    })
-    .transpose()
+    });
+    roots.collect()
 }
 
 /// Records the next root.

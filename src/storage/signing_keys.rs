@@ -84,6 +84,26 @@ pub async fn list_active(
     active.collect()
 }
 
+/// Whether a token was ever issued under a key of this algorithm.
+///
+/// # Errors
+/// The database cannot be read.
+pub async fn has_issued(
+    connection: &mut PgConnection,
+    environment: &str,
+    alg: Algorithm,
+) -> Result<bool, StorageError> {
+    let has_issued = sqlx::query_scalar(
+        "select exists (select from issuances t join signing_keys k on k.number = t.key_number \
+                        where k.environment = $1 and k.alg = $2)",
+    )
+    .bind(environment)
+    .bind(alg.as_str())
+    .fetch_one(connection)
+    .await?;
+    Ok(has_issued)
+}
+
 /// A key with its private half. `None` for an unknown key and for one whose private
 /// half is gone.
 ///

@@ -22,6 +22,9 @@ const FIRST: i64 = -62_167_219_200;
 const LAST: i64 = 253_402_300_799;
 
 impl Timestamp {
+    /// 9999-12-31T23:59:59Z.
+    pub const MAX: Self = Self(LAST);
+
     /// The instant this many seconds after 1970-01-01T00:00:00Z; `None` outside the years 0000 to 9999.
     #[must_use]
     pub const fn from_unix(seconds: i64) -> Option<Self> {
