@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::marker::PhantomData;
 
-use serde::de::{Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::members::{FromJson, OfWrongType, Slot};
 
 /// The claims of an access token, in the order in which they are written.
 ///
@@ -91,7 +92,9 @@ impl Claims {
     /// # Errors
     /// See [`ClaimsError`].
     pub fn from_json(json: &[u8]) -> Result<Self, ClaimsError> {
-        serde_json::from_slice::<Reading>(json).map_err(|_| ClaimsError::Malformed)?.0
+        // Text first: the parser does not look into what it skips.
+        let json = str::from_utf8(json).map_err(|_| ClaimsError::Malformed)?;
+        serde_json::from_str::<Reading>(json).map_err(|_| ClaimsError::Malformed)?.0
     }
 }
 
@@ -229,51 +232,25 @@ impl Slots {
     }
 
     fn into_claims(self) -> Result<Claims, ClaimsError> {
-        Ok(Claims {
-            iss: self.iss.required(Claim::Iss)?,
-            sub: self.sub.required(Claim::Sub)?,
-            aud: self.aud.required(Claim::Aud)?.0,
-            iat: self.iat.required(Claim::Iat)?,
-            nbf: self.nbf.required(Claim::Nbf)?,
-            exp: self.exp.required(Claim::Exp)?,
-            jti: self.jti.required(Claim::Jti)?,
-            scopes: self.scopes.required(Claim::Scopes)?,
-            gitlab_realm: self.gitlab_realm.required(Claim::GitlabRealm)?,
-            gitlab_instance_uid: self.gitlab_instance_uid.required(Claim::GitlabInstanceUid)?,
-            duo_seat_count: self.duo_seat_count.optional(Claim::DuoSeatCount)?,
-        })
-    }
-}
-
-#[derive(Default)]
-enum Slot<T> {
-    #[default]
-    Empty,
-    Filled(T),
-    OfWrongType,
-}
-
-impl<T: FromJson> Slot<T> {
-    /// True if it was filled before.
-    fn fill<'de, M: MapAccess<'de>>(&mut self, members: &mut M) -> Result<bool, M::Error> {
-        let duplicate = !matches!(self, Self::Empty);
-        *self = match members.next_value::<Typed<T>>()?.0 {
-            Some(value) => Self::Filled(value),
-            None => Self::OfWrongType,
-        };
-        Ok(duplicate)
-    }
-
-    fn required(self, claim: Claim) -> Result<T, ClaimsError> {
-        self.optional(claim)?.ok_or(ClaimsError::Missing(claim))
-    }
-
-    fn optional(self, claim: Claim) -> Result<Option<T>, ClaimsError> {
-        match self {
-            Self::Empty => Ok(None),
-            Self::Filled(value) => Ok(Some(value)),
-            Self::OfWrongType => Err(ClaimsError::Type(claim)),
+        fn required<T>(slot: Slot<T>, claim: Claim) -> Result<T, ClaimsError> {
+            optional(slot, claim)?.ok_or(ClaimsError::Missing(claim))
         }
+        fn optional<T>(slot: Slot<T>, claim: Claim) -> Result<Option<T>, ClaimsError> {
+            slot.into_value().map_err(|OfWrongType| ClaimsError::Type(claim))
+        }
+        Ok(Claims {
+            iss: required(self.iss, Claim::Iss)?,
+            sub: required(self.sub, Claim::Sub)?,
+            aud: required(self.aud, Claim::Aud)?.0,
+            iat: required(self.iat, Claim::Iat)?,
+            nbf: required(self.nbf, Claim::Nbf)?,
+            exp: required(self.exp, Claim::Exp)?,
+            jti: required(self.jti, Claim::Jti)?,
+            scopes: required(self.scopes, Claim::Scopes)?,
+            gitlab_realm: required(self.gitlab_realm, Claim::GitlabRealm)?,
+            gitlab_instance_uid: required(self.gitlab_instance_uid, Claim::GitlabInstanceUid)?,
+            duo_seat_count: optional(self.duo_seat_count, Claim::DuoSeatCount)?,
+        })
     }
 }
 
@@ -299,37 +276,6 @@ impl<'de> Deserialize<'de> for Name {
     }
 }
 
-/// What a claim can be made from; every other JSON type is wrong for it.
-trait FromJson: Sized {
-    fn from_text(_: &str) -> Option<Self> {
-        None
-    }
-    fn from_integer(_: i64) -> Option<Self> {
-        None
-    }
-    fn from_texts(_: Vec<String>) -> Option<Self> {
-        None
-    }
-}
-
-impl FromJson for String {
-    fn from_text(text: &str) -> Option<Self> {
-        Some(text.to_owned())
-    }
-}
-
-impl FromJson for i64 {
-    fn from_integer(integer: i64) -> Option<Self> {
-        Some(integer)
-    }
-}
-
-impl FromJson for Vec<String> {
-    fn from_texts(texts: Vec<String>) -> Option<Self> {
-        Some(texts)
-    }
-}
-
 /// One audience may stand without its array.
 struct Audience(Vec<String>);
 
@@ -339,55 +285,6 @@ impl FromJson for Audience {
     }
     fn from_texts(texts: Vec<String>) -> Option<Self> {
         Some(Self(texts))
-    }
-}
-
-/// A JSON value of any type: `None` where it is not one that `T` can be made from.
-struct Typed<T>(Option<T>);
-
-impl<'de, T: FromJson> Deserialize<'de> for Typed<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct AnyVisitor<T>(PhantomData<T>);
-        impl<'de, T: FromJson> Visitor<'de> for AnyVisitor<T> {
-            type Value = Typed<T>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("any JSON value")
-            }
-            fn visit_bool<E>(self, _: bool) -> Result<Typed<T>, E> {
-                Ok(Typed(None))
-            }
-            fn visit_i64<E>(self, integer: i64) -> Result<Typed<T>, E> {
-                Ok(Typed(T::from_integer(integer)))
-            }
-            fn visit_u64<E>(self, integer: u64) -> Result<Typed<T>, E> {
-                Ok(Typed(i64::try_from(integer).ok().and_then(T::from_integer)))
-            }
-            fn visit_f64<E>(self, _: f64) -> Result<Typed<T>, E> {
-                Ok(Typed(None))
-            }
-            fn visit_str<E>(self, text: &str) -> Result<Typed<T>, E> {
-                Ok(Typed(T::from_text(text)))
-            }
-            fn visit_unit<E>(self) -> Result<Typed<T>, E> {
-                Ok(Typed(None))
-            }
-            fn visit_seq<S: SeqAccess<'de>>(self, mut items: S) -> Result<Typed<T>, S::Error> {
-                let mut texts = Some(Vec::new());
-                while let Some(Typed(item)) = items.next_element::<Typed<String>>()? {
-                    texts = texts.zip(item).map(|(mut texts, item)| {
-                        texts.push(item);
-                        texts
-                    });
-                }
-                Ok(Typed(texts.and_then(T::from_texts)))
-            }
-            fn visit_map<M: MapAccess<'de>>(self, mut members: M) -> Result<Typed<T>, M::Error> {
-                while members.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-                Ok(Typed(None))
-            }
-        }
-        deserializer.deserialize_any(AnyVisitor(PhantomData))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::de::{Error as _, Unexpected, Visitor};
+use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::base64url;
@@ -62,17 +62,7 @@ impl Serialize for Kid {
 
 impl<'de> Deserialize<'de> for Kid {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct KidVisitor;
-        impl Visitor<'_> for KidVisitor {
-            type Value = Kid;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a thumbprint of 43 base64url characters")
-            }
-            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Kid, E> {
-                text.parse().map_err(|KidError| E::invalid_value(Unexpected::Str(text), &self))
-            }
-        }
-        deserializer.deserialize_str(KidVisitor).map_err(D::Error::custom)
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
     }
 }
 

@@ -8,14 +8,19 @@ mod base64url;
 mod canonical_json;
 mod claims;
 mod digest;
+mod header;
 mod jwk;
 mod jws;
 mod key_set;
 mod kid;
 mod manifest;
+mod members;
 mod root;
 mod signed;
 mod timestamp;
+mod unverified;
+mod verify;
+mod verify_error;
 
 pub use algorithm::{Algorithm, UnknownAlgorithm};
 pub use claims::{Claim, Claims, ClaimsError};
@@ -28,3 +33,6 @@ pub use manifest::{Denial, Manifest, ManifestError, ManifestKey, Purpose, Signed
 pub use root::{Root, RootError, SignedRoot};
 pub use signed::{Contradiction, Payload, Signed, SignedError, Verified};
 pub use timestamp::{Timestamp, TimestampError};
+pub use unverified::Unverified;
+pub use verify::{LEEWAY, MAX_TOKEN_BYTES, MAX_TOKEN_TTL, Verifier};
+pub use verify_error::{Malformed, VerifyError};

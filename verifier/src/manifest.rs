@@ -99,6 +99,9 @@ pub type SignedManifest = Signed<Manifest>;
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ManifestError {
+    /// None of its access-token keys may sign for the audience.
+    #[error("no access-token key of the manifest is for this audience")]
+    Audience,
     /// It does not follow the version before it; the sentence says why.
     #[error("the manifest does not follow the one before it: {0}")]
     Chain(Contradiction),

@@ -134,8 +134,9 @@ mod tests {
     }
 
     #[test]
-    fn every_day_of_eight_centuries_reads_back() {
-        for day in -146_097..146_097 {
+    fn every_day_around_two_turns_of_centuries_reads_back() {
+        // 1999 to 2001, a leap year, and 2099 to 2101, none.
+        for day in (10_592..11_688).chain(47_116..48_212) {
             let instant = Timestamp(day * SECONDS_PER_DAY + 3_661);
             assert_eq!(instant.to_string().parse(), Ok(instant));
         }

@@ -1,0 +1,11 @@
+//! Everything that the verifier promises, tried from outside: vectors, properties, known answers, chains.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails where it stands")]
+
+mod chains;
+mod fixture;
+mod forge;
+mod generate;
+mod known_answers;
+mod properties;
+mod vectors;

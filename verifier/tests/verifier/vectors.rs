@@ -1,0 +1,147 @@
+//! Runs the vectors in `tests/vectors`, and proves that they are what the generator makes.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use token_authority_verifier::{
+    Claims, Digest, KeySet, Manifest, Root, SignedManifest, SignedRoot, Unverified, Verified, Verifier,
+};
+
+use crate::fixture::time;
+use crate::generate;
+
+fn directory() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors")
+}
+
+fn read(name: &str) -> String {
+    fs::read_to_string(directory().join(name)).unwrap_or_default()
+}
+
+/// Every other test here reads the files, so this one must not be the only one to fail after a change: it
+/// rewrites them, and the next run is green.
+#[test]
+fn the_vectors_are_what_the_generator_makes() {
+    let mut stale = Vec::new();
+    for (name, content) in generate::files() {
+        if read(name) != content {
+            fs::write(directory().join(name), content).unwrap();
+            stale.push(name);
+        }
+    }
+    assert!(stale.is_empty(), "rewritten because they were stale, look at the difference: {stale:?}");
+}
+
+#[derive(Deserialize)]
+struct Setup {
+    issuer: String,
+    audience: String,
+    root_digest: Digest,
+}
+
+#[derive(Deserialize)]
+struct Tokens {
+    cases: Vec<TokenCase>,
+}
+
+#[derive(Deserialize)]
+struct TokenCase {
+    name: String,
+    trust: String,
+    now: i64,
+    token: String,
+    expect: String,
+    claims: Option<Claims>,
+}
+
+fn root(digest: Digest) -> Verified<Root> {
+    SignedRoot::parse(read("root.json").as_bytes()).unwrap().verify_pinned(digest).unwrap()
+}
+
+fn manifest(root: &Verified<Root>) -> Verified<Manifest> {
+    SignedManifest::parse(read("manifest.json").as_bytes()).unwrap().verify(root).unwrap()
+}
+
+#[test]
+fn every_token_gets_its_verdict() {
+    let setup: Setup = serde_json::from_str(&read("setup.json")).unwrap();
+    let jwks = read("jwks.json");
+    let plain = Verifier::from_key_set(
+        &KeySet::parse(jwks.as_bytes()).unwrap(),
+        setup.issuer.clone(),
+        setup.audience.clone(),
+    );
+    let manifest = manifest(&root(setup.root_digest));
+    let embedded = Verifier::from_manifest(&manifest, jwks.as_bytes(), setup.audience).unwrap();
+    let mut seen = std::collections::BTreeSet::new();
+    for file in generate::TOKEN_FILES {
+        let tokens: Tokens = serde_json::from_str(&read(file)).unwrap();
+        for case in tokens.cases {
+            assert!(seen.insert((file, case.name.clone())), "two cases of {file} are called {}", case.name);
+            let verifiers: &[&Verifier] = match &*case.trust {
+                "any" => &[&plain, &embedded],
+                "manifest" => &[&embedded],
+                "key_set" => &[&plain],
+                other => panic!("{}: unknown trust {other}", case.name),
+            };
+            for verifier in verifiers {
+                let verdict = verifier.verify(&case.token, time(case.now));
+                let code = verdict.as_ref().map_or_else(|refusal| refusal.code(), |_| "valid");
+                assert_eq!(code, case.expect, "{file}: {}: {verdict:?}", case.name);
+                assert_eq!(verdict.ok(), case.claims, "{file}: {}", case.name);
+            }
+            // Looking into whatever it is does no harm either.
+            let _ = Unverified::decode(&case.token);
+        }
+    }
+    assert!(seen.len() > 150, "{} cases", seen.len());
+}
+
+#[derive(Deserialize)]
+struct Documents {
+    cases: Vec<DocumentCase>,
+}
+
+#[derive(Deserialize)]
+struct DocumentCase {
+    name: String,
+    document: String,
+    accepted: bool,
+}
+
+fn run_documents(file: &str, accepts: impl Fn(&[u8]) -> Result<(), String>) {
+    let documents: Documents = serde_json::from_str(&read(file)).unwrap();
+    for case in documents.cases {
+        let verdict = accepts(case.document.as_bytes());
+        assert_eq!(verdict.is_ok(), case.accepted, "{file}: {}: {verdict:?}", case.name);
+    }
+}
+
+#[test]
+fn every_key_set_gets_its_verdict() {
+    run_documents("key_sets.json", |jwks| {
+        KeySet::parse(jwks).map(|_| ()).map_err(|error| format!("{error:?}"))
+    });
+}
+
+#[test]
+fn every_manifest_gets_its_verdict() {
+    let setup: Setup = serde_json::from_str(&read("setup.json")).unwrap();
+    let root = root(setup.root_digest);
+    run_documents("manifests.json", |manifest| {
+        let manifest = SignedManifest::parse(manifest).map_err(|error| format!("{error:?}"))?;
+        let manifest = manifest.verify(&root).map_err(|error| format!("{error:?}"))?;
+        manifest.matches(read("jwks.json").as_bytes()).map_err(|error| format!("{error:?}"))?;
+        Ok(())
+    });
+}
+
+/// A canonical document is written exactly as it was read.
+#[test]
+fn published_files_are_written_as_they_are_read() {
+    let (jwks, manifest, root) = (read("jwks.json"), read("manifest.json"), read("root.json"));
+    assert_eq!(KeySet::parse(jwks.as_bytes()).unwrap().to_canonical_json(), jwks);
+    assert_eq!(SignedManifest::parse(manifest.as_bytes()).unwrap().to_canonical_json(), manifest);
+    assert_eq!(SignedRoot::parse(root.as_bytes()).unwrap().to_canonical_json(), root);
+}
