@@ -1,14 +1,19 @@
 //! The command line: parses the arguments, hands over to one file per command family, and turns the outcome
 //! into an exit code: 0 done, 1 refused or failed (the reason on stderr), 2 wrong usage.
 
+mod admin_token;
 mod catalog;
 mod config;
 mod database;
 mod error;
 mod health;
+mod keystore;
 mod migrate;
 mod output;
 mod runtime;
+mod serve;
+mod service;
+mod signals;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -67,21 +72,25 @@ impl GlobalArgs {
 #[derive(Debug, Subcommand)]
 enum Command {
     #[command(subcommand)]
+    AdminToken(admin_token::AdminTokenArgs),
+    #[command(subcommand)]
     Catalog(catalog::CatalogArgs),
-    /// Show the settings.
     #[command(subcommand)]
     Config(config::ConfigArgs),
     Health(health::HealthArgs),
     Migrate(migrate::MigrateArgs),
+    Serve(serve::ServeArgs),
 }
 
 impl Command {
     fn run(self, global: &GlobalArgs) -> Result<(), CliError> {
         match self {
+            Self::AdminToken(args) => args.run(global),
             Self::Catalog(args) => args.run(global),
             Self::Config(args) => args.run(global),
             Self::Health(args) => args.run(global),
             Self::Migrate(args) => args.run(global),
+            Self::Serve(args) => args.run(global),
         }
     }
 }

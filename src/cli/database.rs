@@ -5,9 +5,6 @@ use crate::storage::{Database, Schema};
 
 use super::CliError;
 
-/// A command does one thing after the other; the second connection is for what must not wait for the first.
-const CONNECTIONS: u32 = 2;
-
 /// The database that the settings name, reachable and migrated.
 ///
 /// Refuses when the schema is not the one that this program expects.
@@ -20,7 +17,7 @@ pub(crate) async fn open_migrated(settings: &Settings) -> Result<Database, CliEr
 
 /// The database that the settings name, reachable, whatever its schema.
 pub(crate) async fn open(settings: &Settings) -> Result<Database, CliError> {
-    let database = Database::new(&settings.database_url()?, CONNECTIONS)
+    let database = Database::new(&settings.database_url()?, settings.database_connections.get())
         .map_err(|_| CliError::refused("`database_url` is not the URL of a PostgreSQL database"))?;
     // The pool tries again until its time is over and then only says so; one attempt says what is wrong.
     database.connect_for_batches().await.map_err(CliError::fault("could not connect to the database"))?;

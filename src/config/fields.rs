@@ -2,7 +2,7 @@
 //! `docs/configuration.md` are all made from it.
 
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -125,7 +125,7 @@ settings! {
     workers: Option<NonZeroUsize>, "threads";
 
     /// The most connections to the database for everything but syncs, which have one of their own.
-    database_connections: NonZeroUsize = "16", "connections";
+    database_connections: NonZeroU32 = "16", "connections";
 
     /// The most syncs that are decided, recorded and committed together.
     sync_batch_size: NonZeroUsize = "256", "syncs";
@@ -167,7 +167,7 @@ settings! {
     log_format: LogFormat = "json", "`json` or `text`";
 
     /// Which events are logged, as in the tracing crates: a level, or `target=level`, separated by commas.
-    log_filter: LogFilter = "info", "filter";
+    log_filter: LogFilter = "info,sqlx::postgres::notice=warn", "filter";
 
     /// How long a shutdown lets requests finish that have begun.
     shutdown_timeout: Duration = "30s", "duration";

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -71,6 +71,16 @@ impl Value for PathBuf {
 }
 
 impl Value for NonZeroUsize {
+    fn parse(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|_| "must be a whole number, 1 or more".to_owned())
+    }
+
+    fn show(&self) -> Option<String> {
+        Some(self.to_string())
+    }
+}
+
+impl Value for NonZeroU32 {
     fn parse(text: &str) -> Result<Self, String> {
         text.parse().map_err(|_| "must be a whole number, 1 or more".to_owned())
     }

@@ -58,16 +58,21 @@ impl Metrics {
 
     /// Serves `GET /metrics` at `address` until the returned server is dropped or stopped. A future: nothing
     /// is answered before it is polled. Also answers where it listens, which tells the port when 0 was asked.
+    /// `sample` is called before each scrape, to set the gauges that nobody else keeps up to date.
     ///
     /// # Errors
     /// The address cannot be listened on.
-    pub fn serve(&self, address: SocketAddr) -> Result<(SocketAddr, Server), TelemetryError> {
+    pub fn serve(
+        &self,
+        address: SocketAddr,
+        sample: impl Fn() + Send + Sync + 'static,
+    ) -> Result<(SocketAddr, Server), TelemetryError> {
         let fault = |source| TelemetryError::Listen { address, source };
         let listener = TcpListener::bind(address).map_err(fault)?;
         let bound = listener.local_addr().map_err(fault)?;
-        let metrics = self.clone();
+        let scraped = web::Data::new(Scraped { metrics: self.clone(), sample: Box::new(sample) });
         let server = HttpServer::new(move || {
-            App::new().app_data(web::Data::new(metrics.clone())).route("/metrics", web::get().to(scrape))
+            App::new().app_data(scraped.clone()).route("/metrics", web::get().to(scrape))
         })
         .workers(1)
         .disable_signals()
@@ -87,10 +92,16 @@ impl Metrics {
     }
 }
 
-async fn scrape(metrics: web::Data<Metrics>) -> HttpResponse {
+struct Scraped {
+    metrics: Metrics,
+    sample: Box<dyn Fn() + Send + Sync>,
+}
+
+async fn scrape(scraped: web::Data<Scraped>) -> HttpResponse {
+    (scraped.sample)();
     HttpResponse::Ok()
         .insert_header(("Content-Type", "text/plain; version=0.0.4; charset=utf-8"))
-        .body(metrics.render())
+        .body(scraped.metrics.render())
 }
 
 #[cfg(test)]
@@ -98,7 +109,7 @@ mod tests {
     use metrics::{counter, histogram};
 
     use super::*;
-    use crate::telemetry::metric_names::{BATCH_SIZE, SYNCS};
+    use crate::telemetry::metric_names::{BATCH_SIZE, OLDEST_WAITING, SYNCS};
 
     #[tokio::test]
     async fn what_was_counted_is_scraped_with_its_help() {
@@ -106,13 +117,15 @@ mod tests {
         // A code of this test's own: other tests of this process count too.
         counter!(SYNCS, "code" => "scraped").increment(3);
         histogram!(BATCH_SIZE).record(5.0);
-        let (address, server) = metrics.serve("127.0.0.1:0".parse().unwrap()).unwrap();
+        let (address, server) =
+            metrics.serve("127.0.0.1:0".parse().unwrap(), || gauge!(OLDEST_WAITING).set(4.0)).unwrap();
         let running = tokio::spawn(server);
         let scraped = reqwest::get(format!("http://{address}/metrics")).await.unwrap().text().await.unwrap();
         running.abort();
         assert!(scraped.contains("# HELP token_authority_syncs_total Syncs answered"), "{scraped}");
         assert!(scraped.contains("token_authority_syncs_total{code=\"scraped\"} 3"), "{scraped}");
         assert!(scraped.contains("token_authority_batch_size_bucket{le=\"8\"} "), "{scraped}");
+        assert!(scraped.contains("token_authority_oldest_waiting_seconds 4"), "{scraped}");
         assert!(scraped.contains("token_authority_build_info{version="), "{scraped}");
     }
 }

@@ -1,0 +1,47 @@
+//! `serve`: the service for production, from settings alone.
+
+use std::sync::Arc;
+
+use clap::Args;
+
+use super::database::open_migrated;
+use super::keystore::open_keystore;
+use super::runtime::block_on;
+use super::service::Service;
+use super::signals::StopSignals;
+use super::{CliError, GlobalArgs};
+use crate::catalog_files;
+use crate::config::Settings;
+use crate::telemetry::start_logs;
+
+/// Answer instances, backends and administrators until SIGTERM or Ctrl-C.
+///
+/// Refuses a database whose schema is not the one that this program expects.
+#[derive(Args, Debug)]
+pub(crate) struct ServeArgs {}
+
+impl ServeArgs {
+    pub(crate) fn run(self, global: &GlobalArgs) -> Result<(), CliError> {
+        let settings = global.settings()?;
+        settings.check_complete_for_serving()?;
+        start_logs(settings.log_format, &settings.log_filter).map_err(CliError::fault("could not log"))?;
+        block_on(serve(settings))
+    }
+}
+
+async fn serve(settings: Settings) -> Result<(), CliError> {
+    let mut signals = StopSignals::listen()?;
+    let catalog =
+        catalog_files::read(settings.catalog_dir()?).map_err(|error| CliError::refused(error.to_string()))?;
+    let database = open_migrated(&settings).await?;
+    let keystore = open_keystore(&settings, &database).await?;
+    let service = Service::start(Arc::new(settings), database, keystore, catalog).await?;
+    // The first signal asks, the second one insists.
+    let mut insist = StopSignals::listen()?;
+    service
+        .run_until(async move { signals.next().await }, async move {
+            insist.next().await;
+            insist.next().await;
+        })
+        .await
+}

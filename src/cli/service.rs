@@ -1,0 +1,171 @@
+//! One running service, as `serve` and `dev` start it, look after it and stop it.
+
+use std::collections::HashSet;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics::gauge;
+use tokio::task::JoinHandle;
+use tokio::time::MissedTickBehavior;
+
+use super::CliError;
+use crate::app::App;
+use crate::clock::Clock;
+use crate::config::Settings;
+use crate::domain::catalog::Catalog;
+use crate::http::{self, Running};
+use crate::keystore::Keystore;
+use crate::storage::{Database, StorageError, issuances, signing_keys};
+use crate::telemetry::Metrics;
+use crate::telemetry::metric_names::{ACTIVE_KEY, POOL_CONNECTIONS, QUEUE_DEPTH};
+
+/// A service that answers.
+#[derive(Debug)]
+pub(crate) struct Service {
+    app: Arc<App>,
+    running: Running,
+    serving: JoinHandle<std::io::Result<()>>,
+    background: Vec<JoinHandle<()>>,
+}
+
+impl Service {
+    /// Starts to answer at `settings.listen` and `settings.metrics_listen`, on a migrated database.
+    pub(crate) async fn start(
+        settings: Arc<Settings>,
+        database: Database,
+        keystore: Keystore,
+        catalog: Catalog,
+    ) -> Result<Self, CliError> {
+        let issuer = settings.issuer()?.as_str().to_owned();
+        let listen = settings.listen;
+        let metrics_listen = settings.metrics_listen;
+        // Both ports first: one that is taken must not leave half a service.
+        let listener = TcpListener::bind(listen)
+            .map_err(CliError::fault(format!("could not listen on {listen} (setting `listen`)")))?;
+        let metrics = Metrics::install().map_err(CliError::fault("could not keep metrics"))?;
+
+        let app = App::start(Clock::system(), settings, issuer, database, Arc::new(keystore), catalog)
+            .await
+            .map_err(CliError::fault("could not start on this database"))?;
+        let app = Arc::new(app);
+        let sampled = Arc::clone(&app);
+        let (metrics_address, metrics_server) = metrics
+            .serve(metrics_listen, move || sample(&sampled))
+            .map_err(CliError::fault("could not serve metrics (setting `metrics_listen`)"))?;
+        let (running, serving) = http::serve(Arc::clone(&app), listener)
+            .map_err(CliError::fault(format!("could not listen on {listen} (setting `listen`)")))?;
+
+        let background = vec![
+            tokio::spawn(async move {
+                if let Err(error) = metrics_server.await {
+                    tracing::error!(%error, "metrics are served no longer");
+                }
+            }),
+            tokio::spawn(async move { metrics.keep_up().await }),
+            tokio::spawn(look_after(Arc::clone(&app))),
+        ];
+        tracing::info!(
+            listen = %running.address,
+            metrics_listen = %metrics_address,
+            issuer = app.issuer(),
+            environment = %app.settings.environment,
+            catalog.digest = %app.catalog.load().catalog.digest(),
+            "token-authority {} answers on {}", env!("CARGO_PKG_VERSION"), running.address
+        );
+        Ok(Self { app, running, serving: tokio::spawn(serving), background })
+    }
+
+    /// Where it answers; the port is the real one when 0 was asked for.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.running.address
+    }
+
+    /// Answers until `stop` is done, then accepts nothing more, finishes what has begun, and returns.
+    ///
+    /// Fails when the server ends by itself, or when `stop_now` is done before everything has finished.
+    pub(crate) async fn run_until(
+        mut self,
+        stop: impl Future<Output = ()>,
+        stop_now: impl Future<Output = ()>,
+    ) -> Result<(), CliError> {
+        let outcome = tokio::select! {
+            ended = &mut self.serving => ended
+                .unwrap_or_else(|panic| Err(std::io::Error::other(panic)))
+                .and(Err(std::io::Error::other("the server ended by itself")))
+                .map_err(CliError::fault("could not go on serving")),
+            () = stop => {
+                let time = self.app.settings.shutdown_timeout;
+                tracing::info!("stopping; what has begun has {time:?} to finish");
+                tokio::select! {
+                    () = self.running.stop() => Ok(()),
+                    () = stop_now => Err(CliError::refused("stopped at once; what had begun was cut off")),
+                }
+            }
+        };
+        for task in &self.background {
+            task.abort();
+        }
+        if outcome.is_ok() {
+            tracing::info!("stopped");
+        }
+        outcome
+    }
+}
+
+/// What changes by itself between two scrapes, read when it is scraped.
+fn sample(app: &App) {
+    gauge!(QUEUE_DEPTH).set(app.issuing.waiting() as f64);
+    let pool = app.database.pool();
+    let idle = pool.num_idle();
+    gauge!(POOL_CONNECTIONS, "state" => "idle").set(idle as f64);
+    gauge!(POOL_CONNECTIONS, "state" => "used").set(f64::from(pool.size()) - idle as f64);
+}
+
+/// What must be done now and then while the service runs.
+async fn look_after(app: Arc<App>) {
+    let mut often = tokio::time::interval(OFTEN);
+    often.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut seldom = tokio::time::interval(SELDOM);
+    seldom.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut shown = HashSet::new();
+    loop {
+        // The database may be away for a while; readiness and every request say so already.
+        let outcome = tokio::select! {
+            _ = often.tick() => show_active_keys(&app, &mut shown).await,
+            _ = seldom.tick() => {
+                app.failed_authentications.tidy();
+                make_partitions(&app).await
+            }
+        };
+        if let Err(error) = outcome {
+            tracing::debug!(%error, "looking after the service failed; it is tried again");
+        }
+    }
+}
+
+/// Shows each active key as 1, and those that were active before as 0.
+async fn show_active_keys(app: &App, shown: &mut HashSet<(String, String)>) -> Result<(), StorageError> {
+    let mut tx = app.database.begin().await?;
+    let active = signing_keys::list_active(&mut tx, app.settings.environment.as_str()).await?;
+    let active: HashSet<(String, String)> =
+        active.iter().map(|key| (key.kid.to_string(), key.alg.to_string())).collect();
+    for (kid, alg) in shown.union(&active) {
+        let is_active = active.contains(&(kid.clone(), alg.clone()));
+        gauge!(ACTIVE_KEY, "kid" => kid.clone(), "alg" => alg.clone()).set(f64::from(u8::from(is_active)));
+    }
+    shown.extend(active);
+    Ok(())
+}
+
+/// The ledger's partitions of the months ahead, long before they are needed.
+async fn make_partitions(app: &App) -> Result<(), StorageError> {
+    let mut tx = app.database.begin().await?;
+    issuances::make_partitions(&mut tx, app.now()).await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+/// How soon a change of keys shows in the metrics.
+const OFTEN: Duration = Duration::from_secs(5);
+const SELDOM: Duration = Duration::from_secs(600);
