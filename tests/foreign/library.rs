@@ -23,15 +23,19 @@ pub(crate) enum Library {
 pub(crate) struct Question<'a> {
     pub(crate) jwks: &'a Value,
     pub(crate) issuer: &'a str,
+    pub(crate) audience: &'a str,
+    /// In seconds.
+    pub(crate) leeway: u64,
     pub(crate) cases: &'a [Case],
 }
 
-/// One token, and whom it is shown to.
+/// One token, and when it is shown.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Case {
     pub(crate) name: String,
     pub(crate) token: String,
-    pub(crate) audience: String,
+    /// In seconds since 1970; `None` for the time it is.
+    pub(crate) now: Option<u64>,
 }
 
 impl Library {
@@ -60,12 +64,12 @@ impl Library {
 
     fn install(self) -> PathBuf {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("foreign-jwt").join(match self {
-            Self::Jose => "jose-6.2.17",
-            Self::PyJwt => "pyjwt-2.15.1",
+            Self::Jose => JOSE.replace('@', "-"),
+            Self::PyJwt => PYJWT.replace("==", "-"),
         });
         fs::create_dir_all(folder.parent().unwrap()).unwrap();
         // Tests run in parallel, as threads or as processes: one installs, the others wait.
-        let lock = File::create(folder.with_extension("lock")).unwrap();
+        let lock = File::create(folder.with_added_extension("lock")).unwrap();
         lock.lock().unwrap();
         let complete = folder.join("complete");
         if !complete.exists() {
@@ -80,7 +84,7 @@ impl Library {
                         "--no-fund",
                         "--ignore-scripts",
                         "--prefix=.",
-                        "jose@6.2.17",
+                        JOSE,
                     ]));
                 }
                 Self::PyJwt => {
@@ -91,8 +95,8 @@ impl Library {
                         "install",
                         "--quiet",
                         "--disable-pip-version-check",
-                        "PyJWT==2.15.1",
-                        "cryptography==50.0.2",
+                        PYJWT,
+                        CRYPTOGRAPHY,
                     ]));
                 }
             }
@@ -111,3 +115,7 @@ fn run(command: &mut Command) {
     });
     assert!(status.success(), "{command:?} failed: {status}");
 }
+
+const CRYPTOGRAPHY: &str = "cryptography==50.0.2";
+const JOSE: &str = "jose@6.2.17";
+const PYJWT: &str = "PyJWT==2.15.1";

@@ -1,7 +1,7 @@
 // Verifies tokens as a backend in JavaScript would: npm jose and our plain key set, nothing of ours.
 //
-// Reads {"jwks", "issuer", "cases": [{"name", "token", "audience"}]} from the standard input, and prints
-// {"name": null | "why not"} for the cases.
+// Reads {"jwks", "issuer", "audience", "leeway", "cases": [{"name", "token", "now"}]} from the standard input, and
+// prints {"name": null | "why not"} for the cases. "now" is in seconds, or null for the time it is.
 
 import { webcrypto } from "node:crypto";
 import { createRequire } from "node:module";
@@ -15,15 +15,22 @@ globalThis.crypto ??= webcrypto;
 const { resolve } = createRequire(`${process.argv[2]}/`);
 const { createLocalJWKSet, errors, jwtVerify } = await import(pathToFileURL(resolve("jose")));
 
-const { jwks, issuer, cases } = JSON.parse(readFileSync(0, "utf8"));
+const { jwks, issuer, audience, leeway, cases } = JSON.parse(readFileSync(0, "utf8"));
 const keySet = createLocalJWKSet(jwks);
-const algorithms = [...new Set(jwks.keys.map((key) => key.alg))];
-const requiredClaims = ["sub", "iat", "nbf", "exp", "jti"];
+const rules = {
+  issuer,
+  audience,
+  algorithms: [...new Set(jwks.keys.map((key) => key.alg))],
+  clockTolerance: leeway,
+  requiredClaims: ["iss", "sub", "aud", "iat", "nbf", "exp", "jti"],
+  typ: "at+jwt",
+};
 
 const verdicts = {};
-for (const { name, token, audience } of cases) {
+for (const { name, token, now } of cases) {
   try {
-    await jwtVerify(token, keySet, { issuer, audience, algorithms, requiredClaims, typ: "at+jwt" });
+    const currentDate = now === null ? new Date() : new Date(now * 1000);
+    await jwtVerify(token, keySet, { ...rules, currentDate });
     verdicts[name] = null;
   } catch (refusal) {
     if (!(refusal instanceof errors.JOSEError)) throw refusal;

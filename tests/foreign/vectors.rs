@@ -1,0 +1,108 @@
+//! The verifier's own golden and hostile tokens, shown to libraries that we did not write.
+
+use std::fs;
+use std::path::Path;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::library::{Case, Library, Question};
+
+#[test]
+fn npm_jose_takes_every_good_token_and_refuses_what_was_tampered_with() {
+    check(Library::Jose);
+}
+
+#[test]
+fn pyjwt_takes_every_good_token_and_refuses_what_was_tampered_with() {
+    check(Library::PyJwt);
+}
+
+/// What any library must refuse when it is given our key set, issuer and audience. The other codes are for rules
+/// beyond RFC 7519 that only our own verifier knows, such as the longest life and members that are given twice.
+const REFUSED_BY_ALL: &[&str] = &[
+    "alg_mismatch",
+    "audience_mismatch",
+    "crit_unsupported",
+    "expired",
+    "issuer_mismatch",
+    "kid_missing",
+    "kid_unknown",
+    "not_yet_valid",
+    "signature_invalid",
+];
+
+/// The holder of the private half alone can make this one; strict verification refuses it, others need not.
+const ONLY_STRICTLY_REFUSED: &str = "R of small order, where the equation holds";
+
+fn check(library: Library) {
+    let setup: Setup = read("setup.json");
+    let vectors: Vec<Vector> = ["text", "headers", "keys", "signatures", "claims", "times"]
+        .iter()
+        .flat_map(|file| read::<Vectors>(&format!("{file}.json")).cases)
+        // A plain key set says nothing of denials and of the ends of keys.
+        .filter(|vector| vector.trust != "manifest")
+        .collect();
+    let cases: Vec<Case> = vectors
+        .iter()
+        .enumerate()
+        .map(|(index, vector)| Case {
+            name: index.to_string(),
+            token: vector.token.clone(),
+            now: Some(vector.now),
+        })
+        .collect();
+    let jwks: Value = read("jwks.json");
+    let question = Question {
+        jwks: &jwks,
+        issuer: &setup.issuer,
+        audience: &setup.audience,
+        leeway: setup.leeway,
+        cases: &cases,
+    };
+
+    let verdicts = library.ask(&question);
+
+    let (mut taken, mut refused) = (0, 0);
+    for (index, Vector { name, expect, .. }) in vectors.iter().enumerate() {
+        match verdicts[&index.to_string()].as_deref() {
+            Some(why) if expect == "valid" => panic!("{library:?} refuses {name:?}: {why}"),
+            Some(_) => refused += 1,
+            None if expect == "valid" => taken += 1,
+            None if name == ONLY_STRICTLY_REFUSED => {}
+            None => {
+                assert!(!REFUSED_BY_ALL.contains(&expect.as_str()), "{library:?} takes {name:?} ({expect})")
+            }
+        }
+    }
+    assert!(
+        taken > 20 && refused > 100,
+        "only {taken} were taken and {refused} refused: are the vectors all there?"
+    );
+}
+
+#[derive(Deserialize)]
+struct Setup {
+    issuer: String,
+    audience: String,
+    leeway: u64,
+}
+
+#[derive(Deserialize)]
+struct Vectors {
+    cases: Vec<Vector>,
+}
+
+#[derive(Deserialize)]
+struct Vector {
+    name: String,
+    trust: String,
+    now: u64,
+    token: String,
+    expect: String,
+}
+
+fn read<T: serde::de::DeserializeOwned>(file: &str) -> T {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("verifier/tests/vectors").join(file);
+    serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+}
