@@ -19,7 +19,7 @@ pub struct StoredCatalog {
 /// Stores a version unless it is there already, and says that it decides from `now` on. Returns its number.
 ///
 /// # Errors
-/// The database cannot be written.
+/// There is no transaction, or the database cannot be written.
 pub async fn record_active(
     connection: &mut PgConnection,
     catalog: &Catalog,
@@ -108,7 +108,7 @@ pub async fn find_by_number(
 /// activation is never dated before the one it follows.
 ///
 /// # Errors
-/// The version is not stored, or the database cannot be written.
+/// The version is not stored, there is no transaction, or the database cannot be written.
 pub async fn insert_activation(
     connection: &mut PgConnection,
     digest: &CatalogDigest,
