@@ -22,13 +22,21 @@ create table key_rings (
 create table key_roots (
     environment text not null references key_rings (environment),
     version     bigint not null,
-    -- The published file, byte for byte, and its digest.
+    -- The published file, byte for byte.
     file        bytea not null,
+    -- What its signatures are over, and the digest by which backends trust it:
+    -- signatures may be added to a root later, its name stays.
+    payload     bytea not null,
     digest      bytea not null,
     recorded_at timestamptz not null,
     primary key (environment, version),
-    constraint key_roots_digest check (digest = sha256(file))
+    constraint key_roots_digest check (digest = sha256(payload))
 );
+
+-- Whether a JWS (RFC 7515 §7.2) is over this payload.
+create function is_signed_payload(jws bytea, payload bytea) returns boolean language sql stable strict as $$
+    select convert_from(jws, 'UTF8')::jsonb ->> 'payload' = translate(encode(payload, 'base64'), '+/=' || chr(10), '-_')
+$$;
 
 create function keep_roots_in_order() returns trigger language plpgsql as $$
 declare
@@ -39,6 +47,12 @@ begin
     if new.version <> expected then
         raise exception 'the next root of % is %, not %', new.environment, expected, new.version
             using errcode = 'check_violation', constraint = 'key_roots_in_order';
+    end if;
+    if is_signed_payload(new.file, new.payload) is not true
+       or convert_from(new.payload, 'UTF8')::jsonb ->> 'environment' is distinct from new.environment
+       or (convert_from(new.payload, 'UTF8')::jsonb ->> 'version')::bigint is distinct from new.version then
+        raise exception 'the file of root % says something else than its row', new.version
+            using errcode = 'check_violation', constraint = 'key_roots_as_signed';
     end if;
     return new;
 end $$;
@@ -69,9 +83,8 @@ create table key_sets (
 -- Consecutive, chained, and saying the same in the file as in the columns.
 create function keep_key_set_chain() returns trigger language plpgsql as $$
 declare
-    head   key_sets%rowtype;
-    signed text := translate(encode(new.payload, 'base64'), '+/=' || chr(10), '-_');
-    said   jsonb := convert_from(new.payload, 'UTF8')::jsonb;
+    head key_sets%rowtype;
+    said jsonb := convert_from(new.payload, 'UTF8')::jsonb;
 begin
     perform 1 from key_rings where environment = new.environment for no key update;
     select * into head from key_sets where environment = new.environment order by version desc limit 1;
@@ -83,7 +96,7 @@ begin
         raise exception 'key set % does not name the digest of the one before', new.version
             using errcode = 'check_violation', constraint = 'key_sets_chained';
     end if;
-    if convert_from(new.manifest, 'UTF8')::jsonb ->> 'payload' is distinct from signed
+    if is_signed_payload(new.manifest, new.payload) is not true
        or said ->> 'environment' is distinct from new.environment
        or (said ->> 'version')::bigint is distinct from new.version
        or (said ->> 'root_version')::bigint is distinct from new.root_version

@@ -7,9 +7,13 @@ mod config;
 mod database;
 mod error;
 mod health;
+mod init;
+mod key_set;
+mod keys;
 mod keystore;
 mod migrate;
 mod output;
+mod rotation;
 mod runtime;
 mod serve;
 mod service;
@@ -78,6 +82,11 @@ enum Command {
     #[command(subcommand)]
     Config(config::ConfigArgs),
     Health(health::HealthArgs),
+    Init(init::InitArgs),
+    #[command(subcommand)]
+    KeySet(key_set::KeySetArgs),
+    #[command(subcommand)]
+    Keys(keys::KeysArgs),
     Migrate(migrate::MigrateArgs),
     Serve(serve::ServeArgs),
 }
@@ -89,6 +98,9 @@ impl Command {
             Self::Catalog(args) => args.run(global),
             Self::Config(args) => args.run(global),
             Self::Health(args) => args.run(global),
+            Self::Init(args) => args.run(global),
+            Self::KeySet(args) => args.run(global),
+            Self::Keys(args) => args.run(global),
             Self::Migrate(args) => args.run(global),
             Self::Serve(args) => args.run(global),
         }

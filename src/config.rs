@@ -176,10 +176,11 @@ impl Settings {
         if self.sync_batch_size > self.sync_queue_limit {
             reader.complain("sync_queue_limit", "must hold at least one batch (`sync_batch_size`)");
         }
-        if self.root_key_file.is_some() && !self.environment.is_development() {
+        if self.root_key_file.is_some() && !self.environment.is_development() && !self.allow_local_root {
             reader.complain(
                 "root_key_file",
-                "is for `environment = \"development\"`; elsewhere the root stays offline",
+                "is for `environment = \"development\"`; elsewhere the root stays offline, unless \
+                 `allow_local_root` is set",
             );
         }
     }

@@ -7,6 +7,7 @@
 mod audit;
 pub mod init;
 mod key_set_draft;
+pub mod overview;
 pub mod published_files;
 mod transition;
 
@@ -40,7 +41,8 @@ pub async fn open_keystore(
     Ok(Keystore::open(kek, &digest_key)?)
 }
 
-/// Why a change of keys did not happen. The first group is told, the second is a fault.
+/// Why a change of keys did not happen. The first group is told to whoever asked; the
+/// second is a fault.
 #[derive(Debug, thiserror::Error)]
 pub enum RotationError {
     #[error(
@@ -82,21 +84,4 @@ pub enum RotationError {
     Signed(#[from] SignedError),
     #[error(transparent)]
     Storage(#[from] StorageError),
-}
-
-impl RotationError {
-    /// Whether this is an answer (told) rather than a fault (logged).
-    #[must_use]
-    pub fn is_refusal(&self) -> bool {
-        matches!(
-            self,
-            Self::OtherIssuer { .. }
-                | Self::PublishedElsewhere { .. }
-                | Self::NoRoot
-                | Self::NotInitialized { .. }
-                | Self::Refused(_)
-                | Self::RootKey(_)
-                | Self::Publish(PublishError::Differs { .. })
-        )
-    }
 }

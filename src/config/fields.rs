@@ -96,8 +96,12 @@ settings! {
     kek_file: Option<PathBuf>, "path";
 
     /// A file that holds the private half of the key-set root. Only for development: elsewhere the root
-    /// stays offline.
+    /// stays offline, unless `allow_local_root` says otherwise.
     root_key_file: Option<PathBuf>, "path";
+
+    /// Lets `root_key_file` be used outside development. Whoever breaks into the machine can then sign key
+    /// sets that every later build of a backend trusts.
+    allow_local_root: bool = "false", "`true` or `false`";
 
     /// The folder to which key sets are published, one sub-folder per environment. Commit it: backends
     /// embed what is in it.

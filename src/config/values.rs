@@ -70,6 +70,16 @@ impl Value for PathBuf {
     }
 }
 
+impl Value for bool {
+    fn parse(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|_| "must be `true` or `false`".to_owned())
+    }
+
+    fn show(&self) -> Option<String> {
+        Some(self.to_string())
+    }
+}
+
 impl Value for NonZeroUsize {
     fn parse(text: &str) -> Result<Self, String> {
         text.parse().map_err(|_| "must be a whole number, 1 or more".to_owned())

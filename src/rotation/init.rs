@@ -153,8 +153,12 @@ async fn make_root(
     };
     let signed = root_key.sign(SignedRoot::new(root)?)?;
     let verified = signed.verify_pinned(signed.digest())?;
-    let stored =
-        StoredRoot { version: 1, file: signed.to_canonical_json().into_bytes(), digest: signed.digest() };
+    let stored = StoredRoot {
+        version: 1,
+        file: signed.to_canonical_json().into_bytes(),
+        payload: signed.payload().to_vec(),
+        digest: signed.digest(),
+    };
     key_sets::insert_root(transition.connection, birth.environment, &stored, transition.now).await?;
     Ok((root_key, verified))
 }

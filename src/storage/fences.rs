@@ -72,7 +72,11 @@ pub async fn lock_instance(connection: &mut PgConnection, uid: InstanceUid) -> R
 ///
 /// # Errors
 /// The database cannot be reached.
-pub async fn lock_external_ref(connection: &mut PgConnection, kind: &str, external_ref: &str) -> Result<(), StorageError> {
+pub async fn lock_external_ref(
+    connection: &mut PgConnection,
+    kind: &str,
+    external_ref: &str,
+) -> Result<(), StorageError> {
     sqlx::query("select pg_advisory_xact_lock($1, hashtext($2 || '/' || $3))")
         .bind(EXTERNAL_REFS)
         .bind(kind)

@@ -38,6 +38,9 @@ pub struct KeySetSummary {
 pub struct StoredRoot {
     pub version: u32,
     pub file: Vec<u8>,
+    /// What its signatures are over.
+    pub payload: Vec<u8>,
+    /// Of the payload: the name by which backends trust it.
     pub digest: Digest,
 }
 
@@ -140,15 +143,17 @@ pub async fn list_roots(
     connection: &mut PgConnection,
     environment: &str,
 ) -> Result<Vec<StoredRoot>, StorageError> {
-    let rows =
-        sqlx::query("select version, file, digest from key_roots where environment = $1 order by version")
-            .bind(environment)
-            .fetch_all(connection)
-            .await?;
+    let rows = sqlx::query(
+        "select version, file, payload, digest from key_roots where environment = $1 order by version",
+    )
+    .bind(environment)
+    .fetch_all(connection)
+    .await?;
     let roots = rows.iter().map(|row| {
         Ok(StoredRoot {
             version: number(row, "version")?,
             file: row.try_get("file")?,
+            payload: row.try_get("payload")?,
             digest: digest(row.try_get("digest")?)?,
         })
     });
@@ -166,11 +171,13 @@ pub async fn insert_root(
     now: DateTime<Utc>,
 ) -> Result<(), StorageError> {
     sqlx::query(
-        "insert into key_roots (environment, version, file, digest, recorded_at) values ($1, $2, $3, $4, $5)",
+        "insert into key_roots (environment, version, file, payload, digest, recorded_at) \
+         values ($1, $2, $3, $4, $5, $6)",
     )
     .bind(environment)
     .bind(i64::from(root.version))
     .bind(&root.file)
+    .bind(&root.payload)
     .bind(root.digest.as_bytes().as_slice())
     .bind(now)
     .execute(connection)
