@@ -11,35 +11,13 @@ pub mod overview;
 pub mod published_files;
 mod transition;
 
-use std::sync::Arc;
-
-use sqlx::PgConnection;
 use token_authority_verifier::{KeySetError, ManifestError, RootError, SignedError};
 
 use self::published_files::PublishError;
 use crate::domain::key_ring::{KeyRefusal, Kid};
-use crate::domain::sealed::SecretName;
+use crate::keystore::KeystoreError;
 use crate::keystore::root_key::RootKeyError;
-use crate::keystore::sealing::KeyEncryption;
-use crate::keystore::{Keystore, KeystoreError};
-use crate::storage::{StorageError, sealed_secrets};
-
-/// Opens the keystore of a deployment whose first keys were made.
-///
-/// # Errors
-///
-/// [`RotationError::NotInitialized`] before [`init::init`]; the key-encryption key is the
-/// wrong one; the database cannot be read.
-pub async fn open_keystore(
-    connection: &mut PgConnection,
-    environment: &str,
-    kek: Arc<dyn KeyEncryption>,
-) -> Result<Keystore, RotationError> {
-    let digest_key = sealed_secrets::find_latest(connection, environment, SecretName::DigestKey).await?;
-    let digest_key =
-        digest_key.ok_or_else(|| RotationError::NotInitialized { environment: environment.to_owned() })?;
-    Ok(Keystore::open(kek, &digest_key)?)
-}
+use crate::storage::StorageError;
 
 /// Why a change of keys did not happen. The first group is told to whoever asked; the
 /// second is a fault.

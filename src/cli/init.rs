@@ -30,7 +30,7 @@ impl InitArgs {
 
 async fn make(settings: &Settings) -> Result<Born, CliError> {
     let issuer = settings.issuer()?;
-    let kek = kek_file::read(settings.kek_file()?).map_err(CliError::fault("could not make the keys"))?;
+    let kek = kek_file::read(settings.kek_file()?).map_err(CliError::fault("could not use `kek_file`"))?;
     let database = open_migrated(settings).await?;
     let birth = Birth {
         environment: settings.environment.as_str(),
