@@ -18,6 +18,7 @@ mod runtime;
 mod serve;
 mod service;
 mod signals;
+mod token;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -89,6 +90,8 @@ enum Command {
     Keys(keys::KeysArgs),
     Migrate(migrate::MigrateArgs),
     Serve(serve::ServeArgs),
+    #[command(subcommand)]
+    Token(token::TokenArgs),
 }
 
 impl Command {
@@ -103,6 +106,7 @@ impl Command {
             Self::Keys(args) => args.run(global),
             Self::Migrate(args) => args.run(global),
             Self::Serve(args) => args.run(global),
+            Self::Token(args) => args.run(global),
         }
     }
 }
