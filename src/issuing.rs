@@ -128,9 +128,9 @@ impl Issuing {
         let shared = Arc::new(shared);
         let limit = shared.settings.sync_queue_limit.get().div_ceil(LANES);
         let lanes = (0..LANES)
-            .map(|_| {
+            .map(|index| {
                 let (sender, receiver) = mpsc::channel(limit);
-                tokio::spawn(lane::run(Arc::clone(&shared), receiver));
+                tokio::spawn(lane::run(index, Arc::clone(&shared), receiver));
                 sender
             })
             .collect();
@@ -148,7 +148,6 @@ impl Issuing {
         let since = Instant::now();
         lane.try_send(Waiting { request, since, answer })
             .map_err(|_| SyncError::Unavailable("Too many syncs wait already."))?;
-        self.shared.metrics.queue_depth.set(self.waiting() as f64);
         let outcome = match tokio::time::timeout(self.shared.settings.sync_deadline, answered).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(_)) => Err(SyncError::Unavailable("The service is shutting down.")),
@@ -158,13 +157,10 @@ impl Issuing {
         outcome
     }
 
-    /// Brings the gauges up to date while nothing moves them.
+    /// Brings the gauges up to date, before they are read.
     pub(crate) fn show_gauges(&self) {
-        let waiting = self.waiting();
-        self.shared.metrics.queue_depth.set(waiting as f64);
-        if waiting == 0 {
-            self.shared.metrics.oldest_waiting.set(0.0);
-        }
+        self.shared.metrics.queue_depth.set(self.waiting() as f64);
+        self.shared.metrics.show_oldest_waiting();
     }
 
     /// How many syncs wait for their batch now.

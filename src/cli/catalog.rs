@@ -7,6 +7,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+pub(super) use check::check_token_sizes;
+
 use super::{CliError, GlobalArgs};
 use crate::catalog_files::{self, InvalidCatalogFiles};
 use crate::config::Settings;

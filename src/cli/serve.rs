@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use clap::Args;
 
+use super::catalog::check_token_sizes;
 use super::database::open_migrated;
 use super::keystore::open_keystore;
 use super::runtime::block_on;
@@ -33,6 +34,7 @@ async fn serve(settings: Settings) -> Result<(), CliError> {
     let mut signals = StopSignals::listen()?;
     let catalog =
         catalog_files::read(settings.catalog_dir()?).map_err(|error| CliError::refused(error.to_string()))?;
+    check_token_sizes(&catalog, &settings)?;
     let database = open_migrated(&settings).await?;
     let keystore = open_keystore(&settings, &database).await?;
     let service = Service::start(Arc::new(settings), database, keystore, catalog).await?;

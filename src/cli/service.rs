@@ -18,7 +18,7 @@ use crate::http::{self, Running};
 use crate::keystore::Keystore;
 use crate::storage::{Database, StorageError, issuances, signing_keys};
 use crate::telemetry::Metrics;
-use crate::telemetry::metric_names::{ACTIVE_KEY, POOL_CONNECTIONS, QUEUE_DEPTH};
+use crate::telemetry::metric_names::{ACTIVE_KEY, POOL_CONNECTIONS};
 
 /// A service that answers.
 #[derive(Debug)]
@@ -115,7 +115,7 @@ impl Service {
 
 /// What changes by itself between two scrapes, read when it is scraped.
 fn sample(app: &App) {
-    gauge!(QUEUE_DEPTH).set(app.issuing.waiting() as f64);
+    app.issuing.show_gauges();
     let pool = app.database.pool();
     let idle = pool.num_idle();
     gauge!(POOL_CONNECTIONS, "state" => "idle").set(idle as f64);

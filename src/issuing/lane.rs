@@ -13,16 +13,18 @@ use super::{Shared, Waiting};
 use crate::storage::fences;
 
 /// Answers what waits until the last sender is gone.
-pub(super) async fn run(shared: Arc<Shared>, mut waiting: mpsc::Receiver<Waiting>) {
+pub(super) async fn run(index: usize, shared: Arc<Shared>, mut waiting: mpsc::Receiver<Waiting>) {
     let most = shared.settings.sync_batch_size.get();
-    let mut lane = Lane { shared, connection: None, scope_sets: ScopeSets::default() };
+    let mut lane = Lane { index, shared, connection: None, scope_sets: ScopeSets::default() };
     let mut batch = Vec::with_capacity(most);
     while waiting.recv_many(&mut batch, most).await > 0 {
         lane.answer(&mut batch).await;
+        lane.shared.metrics.set_in_hand(index, None);
     }
 }
 
 struct Lane {
+    index: usize,
     shared: Arc<Shared>,
     /// `None` before the first batch, and after the connection was lost.
     connection: Option<PgConnection>,
@@ -36,7 +38,7 @@ impl Lane {
         batch.retain(|one| !one.answer.is_closed() && one.since.elapsed() < deadline);
         let Some(oldest) = batch.iter().map(|one| one.since).min() else { return };
         let metrics = &self.shared.metrics;
-        metrics.oldest_waiting.set(oldest.elapsed().as_secs_f64());
+        metrics.set_in_hand(self.index, Some(oldest));
         metrics.batch_size.record(batch.len() as f64);
         let started = Instant::now();
 

@@ -47,6 +47,11 @@ impl CheckArgs {
     }
 }
 
+/// Refuses a catalog that could make a token larger than the settings allow.
+pub(in crate::cli) fn check_token_sizes(catalog: &Catalog, settings: &Settings) -> Result<(), CliError> {
+    Budget::new(catalog, settings).refuse_overflow()
+}
+
 /// What tokens may weigh, and what they do.
 struct Budget {
     issuer_bytes: usize,
