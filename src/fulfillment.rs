@@ -8,6 +8,7 @@ pub mod add_on_purchases;
 pub mod admin_tokens;
 pub mod backends;
 pub mod customers;
+pub mod demo;
 pub mod effects;
 pub mod instances;
 pub mod licenses;

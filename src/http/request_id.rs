@@ -53,22 +53,14 @@ pub(crate) async fn identify(
     let id = RequestId::of(&request, &app);
     request.extensions_mut().insert(id.clone());
     let header = HeaderValue::from_str(&id.0).unwrap_or_else(|_| HeaderValue::from_static("unreadable"));
-    let bare = request.request().clone();
     let began = Instant::now();
-    let answered = match next.call(request).await {
-        Ok(response) => match response.response().error() {
-            None => response.map_into_left_body(),
-            Some(error) => {
-                let told = told(error, &app, &id);
-                response.into_response(told).map_into_right_body()
-            }
-        },
-        Err(error) => {
-            let told = told(&error, &app, &id);
-            ServiceResponse::new(bare, told).map_into_right_body()
-        }
+    // The routes turn every error into a response; what comes as an error here never reached them.
+    let response = next.call(request).await?;
+    let told = response.response().error().map(|error| told(error, &app, &id));
+    let mut answered = match told {
+        Some(told) => response.into_response(told).map_into_right_body(),
+        None => response.map_into_left_body(),
     };
-    let mut answered = answered;
     answered.headers_mut().insert(HEADER.clone(), header);
     log(&answered, &id, began);
     Ok(answered)
