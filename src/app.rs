@@ -3,7 +3,7 @@
 mod failed_authentications;
 mod housekeeping;
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -28,8 +28,6 @@ pub struct App {
     pub issuing: Issuing,
     pub failed_authentications: FailedAuthentications,
     issuer: String,
-    /// The keys that the gauge shows as active.
-    shown_keys: Mutex<Vec<(String, String)>>,
 }
 
 impl App {
@@ -79,7 +77,6 @@ impl App {
             issuing,
             failed_authentications,
             issuer,
-            shown_keys: Mutex::new(Vec::new()),
         })
     }
 

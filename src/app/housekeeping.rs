@@ -1,68 +1,73 @@
 //! What a running service does beside answering: partitions ahead of time, forgetting what has expired, gauges.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
 use metrics::gauge;
+use tokio::time::MissedTickBehavior;
 
 use super::App;
-use crate::storage::{StorageError, assertion_uses, facts, issuances};
+use crate::storage::{StorageError, assertion_uses, idempotency_keys, issuances, signing_keys};
 use crate::telemetry::metric_names::{ACTIVE_KEY, POOL_CONNECTIONS};
+
+impl App {
+    /// Brings the gauges up to date that nothing else moves; call it when they are scraped.
+    pub fn show_gauges(&self) {
+        let pool = self.database.pool();
+        let idle = pool.num_idle();
+        gauge!(POOL_CONNECTIONS, "state" => "idle").set(idle as f64);
+        gauge!(POOL_CONNECTIONS, "state" => "used").set(f64::from(pool.size()) - idle as f64);
+        self.issuing.show_gauges();
+    }
+}
 
 /// Goes on until it is dropped. Every replica does this: each step is harmless when done twice.
 pub async fn keep_house(app: Arc<App>) {
-    let mut beat = tokio::time::interval(BEAT);
-    let mut beats: u32 = 0;
+    let mut often = tokio::time::interval(OFTEN);
+    often.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut seldom = tokio::time::interval(SELDOM);
+    seldom.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut shown = HashSet::new();
     loop {
-        beat.tick().await;
-        show_gauges(&app).await;
-        if beats.is_multiple_of(BEATS_BETWEEN_TIDYING) {
-            app.failed_authentications.tidy();
-            if let Err(error) = tidy(&app, app.now()).await {
-                tracing::warn!(%error, "housekeeping failed; it is tried again in ten minutes");
+        // The database may be away for a while; readiness and every request say so already.
+        let outcome = tokio::select! {
+            _ = often.tick() => show_active_keys(&app, &mut shown).await,
+            _ = seldom.tick() => {
+                app.failed_authentications.tidy();
+                tidy(&app).await
             }
+        };
+        if let Err(error) = outcome {
+            tracing::debug!(%error, "housekeeping failed; it is tried again");
         }
-        beats = beats.wrapping_add(1);
     }
 }
 
 /// Makes the ledger's partitions of the months ahead, and forgets what nobody can need any more.
-///
-/// # Errors
-/// The database cannot be reached.
-async fn tidy(app: &App, now: DateTime<Utc>) -> Result<(), StorageError> {
+async fn tidy(app: &App) -> Result<(), StorageError> {
+    let now = app.now();
     let mut tx = app.database.begin().await?;
     issuances::make_partitions(&mut tx, now).await?;
     assertion_uses::delete_expired(&mut tx, now).await?;
+    idempotency_keys::delete_expired(&mut tx, now).await?;
     tx.commit().await?;
     Ok(())
 }
 
-async fn show_gauges(app: &App) {
-    let pool = app.database.pool();
-    let idle = pool.num_idle();
-    let used = usize::try_from(pool.size()).unwrap_or_default().saturating_sub(idle);
-    gauge!(POOL_CONNECTIONS, "state" => "idle").set(idle as f64);
-    gauge!(POOL_CONNECTIONS, "state" => "used").set(used as f64);
-    app.issuing.show_gauges();
-    // A database that is away shows elsewhere; the gauge keeps what was last known.
-    if let Ok(keys) = active_keys(app).await {
-        let mut shown = app.shown_keys.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        for (kid, alg) in shown.drain(..) {
-            gauge!(ACTIVE_KEY, "kid" => kid, "alg" => alg).set(0.0);
-        }
-        for (kid, alg) in keys {
-            gauge!(ACTIVE_KEY, "kid" => kid.clone(), "alg" => alg.clone()).set(1.0);
-            shown.push((kid, alg));
-        }
-    }
-}
-
-async fn active_keys(app: &App) -> Result<Vec<(String, String)>, StorageError> {
+/// Shows each active key as 1, and those that were active before as 0.
+async fn show_active_keys(app: &App, shown: &mut HashSet<(String, String)>) -> Result<(), StorageError> {
     let mut tx = app.database.begin().await?;
-    facts::list_active_keys(&mut tx, app.settings.environment.as_str()).await
+    let active = signing_keys::list_active(&mut tx, app.settings.environment.as_str()).await?;
+    let active: HashSet<_> = active.iter().map(|key| (key.kid.to_string(), key.alg.to_string())).collect();
+    for (kid, alg) in shown.union(&active) {
+        let is_active = active.contains(&(kid.clone(), alg.clone()));
+        gauge!(ACTIVE_KEY, "kid" => kid.clone(), "alg" => alg.clone()).set(f64::from(u8::from(is_active)));
+    }
+    shown.extend(active);
+    Ok(())
 }
 
-const BEAT: Duration = Duration::from_secs(5);
-const BEATS_BETWEEN_TIDYING: u32 = 120;
+/// How soon a change of keys shows in the metrics.
+const OFTEN: Duration = Duration::from_secs(5);
+const SELDOM: Duration = Duration::from_secs(600);

@@ -1,24 +1,19 @@
 //! One running service, as `serve` and `dev` start it, look after it and stop it.
 
-use std::collections::HashSet;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::time::Duration;
 
-use metrics::gauge;
 use tokio::task::JoinHandle;
-use tokio::time::MissedTickBehavior;
 
 use super::CliError;
-use crate::app::App;
+use crate::app::{App, keep_house};
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::domain::catalog::Catalog;
 use crate::http::{self, Running};
 use crate::keystore::Keystore;
-use crate::storage::{Database, StorageError, issuances, signing_keys};
+use crate::storage::Database;
 use crate::telemetry::Metrics;
-use crate::telemetry::metric_names::{ACTIVE_KEY, POOL_CONNECTIONS};
 
 /// A service that answers.
 #[derive(Debug)]
@@ -51,7 +46,7 @@ impl Service {
         let app = Arc::new(app);
         let sampled = Arc::clone(&app);
         let (metrics_address, metrics_server) = metrics
-            .serve(metrics_listen, move || sample(&sampled))
+            .serve(metrics_listen, move || sampled.show_gauges())
             .map_err(CliError::fault("could not serve metrics (setting `metrics_listen`)"))?;
         let (running, serving) = http::serve(Arc::clone(&app), listener)
             .map_err(CliError::fault(format!("could not listen on {listen} (setting `listen`)")))?;
@@ -63,7 +58,7 @@ impl Service {
                 }
             }),
             tokio::spawn(async move { metrics.keep_up().await }),
-            tokio::spawn(look_after(Arc::clone(&app))),
+            tokio::spawn(keep_house(Arc::clone(&app))),
         ];
         tracing::info!(
             listen = %running.address,
@@ -112,60 +107,3 @@ impl Service {
         outcome
     }
 }
-
-/// What changes by itself between two scrapes, read when it is scraped.
-fn sample(app: &App) {
-    app.issuing.show_gauges();
-    let pool = app.database.pool();
-    let idle = pool.num_idle();
-    gauge!(POOL_CONNECTIONS, "state" => "idle").set(idle as f64);
-    gauge!(POOL_CONNECTIONS, "state" => "used").set(f64::from(pool.size()) - idle as f64);
-}
-
-/// What must be done now and then while the service runs.
-async fn look_after(app: Arc<App>) {
-    let mut often = tokio::time::interval(OFTEN);
-    often.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut seldom = tokio::time::interval(SELDOM);
-    seldom.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut shown = HashSet::new();
-    loop {
-        // The database may be away for a while; readiness and every request say so already.
-        let outcome = tokio::select! {
-            _ = often.tick() => show_active_keys(&app, &mut shown).await,
-            _ = seldom.tick() => {
-                app.failed_authentications.tidy();
-                make_partitions(&app).await
-            }
-        };
-        if let Err(error) = outcome {
-            tracing::debug!(%error, "looking after the service failed; it is tried again");
-        }
-    }
-}
-
-/// Shows each active key as 1, and those that were active before as 0.
-async fn show_active_keys(app: &App, shown: &mut HashSet<(String, String)>) -> Result<(), StorageError> {
-    let mut tx = app.database.begin().await?;
-    let active = signing_keys::list_active(&mut tx, app.settings.environment.as_str()).await?;
-    let active: HashSet<(String, String)> =
-        active.iter().map(|key| (key.kid.to_string(), key.alg.to_string())).collect();
-    for (kid, alg) in shown.union(&active) {
-        let is_active = active.contains(&(kid.clone(), alg.clone()));
-        gauge!(ACTIVE_KEY, "kid" => kid.clone(), "alg" => alg.clone()).set(f64::from(u8::from(is_active)));
-    }
-    shown.extend(active);
-    Ok(())
-}
-
-/// The ledger's partitions of the months ahead, long before they are needed.
-async fn make_partitions(app: &App) -> Result<(), StorageError> {
-    let mut tx = app.database.begin().await?;
-    issuances::make_partitions(&mut tx, app.now()).await?;
-    tx.commit().await?;
-    Ok(())
-}
-
-/// How soon a change of keys shows in the metrics.
-const OFTEN: Duration = Duration::from_secs(5);
-const SELDOM: Duration = Duration::from_secs(600);

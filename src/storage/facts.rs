@@ -175,24 +175,6 @@ pub async fn find_key_and_clock(
     Ok((row.try_get("has_key")?, row.try_get("now")?))
 }
 
-/// The keys that sign access tokens now: kid and alg.
-///
-/// # Errors
-/// The database cannot be read.
-pub async fn list_active_keys(
-    connection: &mut PgConnection,
-    environment: &str,
-) -> Result<Vec<(String, String)>, StorageError> {
-    let rows = sqlx::query(
-        "select kid, alg from signing_keys where environment = $1 and purpose = 'access_token' \
-         and state = 'active' order by alg",
-    )
-    .bind(environment)
-    .fetch_all(connection)
-    .await?;
-    rows.iter().map(|row| Ok((row.try_get("kid")?, row.try_get("alg")?))).collect()
-}
-
 fn instance(uid: InstanceUid, row: &PgRow) -> Result<InstanceFacts, StorageError> {
     let digest: Option<Vec<u8>> = row.try_get("last_digest")?;
     let last_sync = match digest {
