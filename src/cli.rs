@@ -18,6 +18,7 @@ mod runtime;
 mod serve;
 mod service;
 mod signals;
+mod test_cluster;
 mod token;
 
 use std::path::PathBuf;
@@ -90,6 +91,8 @@ enum Command {
     Keys(keys::KeysArgs),
     Migrate(migrate::MigrateArgs),
     Serve(serve::ServeArgs),
+    #[command(hide = true)]
+    TestCluster(test_cluster::TestClusterArgs),
     #[command(subcommand)]
     Token(token::TokenArgs),
 }
@@ -106,6 +109,7 @@ impl Command {
             Self::Keys(args) => args.run(global),
             Self::Migrate(args) => args.run(global),
             Self::Serve(args) => args.run(global),
+            Self::TestCluster(args) => args.run(),
             Self::Token(args) => args.run(global),
         }
     }

@@ -8,6 +8,7 @@ mod lock;
 mod place;
 mod programs;
 mod server;
+mod shared;
 mod socket;
 
 use std::path::{Path, PathBuf};
@@ -18,6 +19,7 @@ pub use fetch::PackageClient;
 pub use lock::{DirectoryLock, Holder};
 pub use programs::{OLDEST_VERSION, Programs, Search};
 pub use server::Durability;
+pub use shared::{SharedCluster, supervise};
 
 use place::Place;
 use server::{Order, Server};
@@ -35,6 +37,7 @@ pub struct Cluster {
     new: bool,
     place: Place,
     programs: Programs,
+    // Stopped by `drop`, before its place is left.
     server: Option<Server>,
     socket_directory: PathBuf,
     // Dropped last, so that nobody else starts while our server still stops.
@@ -89,7 +92,7 @@ impl Cluster {
         lock: Option<DirectoryLock>,
     ) -> Result<Self, ClusterError> {
         let server_lock = place.lock_server()?;
-        let new = server::make_cluster(&place, &programs, &account, durability, &server_lock)?;
+        let new = server::make_cluster(&place, &programs, &account, &server_lock)?;
         let server = Server::start(&place, &programs, &account, durability, server_lock)?;
         let socket_directory = server.socket_directory().to_owned();
         let server = Some(server);
@@ -172,7 +175,5 @@ impl Drop for Cluster {
         {
             tracing::warn!(error = %error, "the embedded PostgreSQL did not stop as it should");
         }
-        // A cluster that was dropped while halted has no supervisor left to do this.
-        self.place.discard();
     }
 }

@@ -1,5 +1,11 @@
 //! The embedded PostgreSQL, really started: as root and as nobody special, and through every way it can end.
 
+#![expect(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on has failed, and may say so"
+)]
+
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};

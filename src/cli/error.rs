@@ -3,6 +3,7 @@
 use std::error::Error;
 
 use crate::config::SettingsError;
+use crate::embedded_postgres::ClusterError;
 
 /// What a command answers instead of "done".
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +53,17 @@ impl CliError {
             next = source.source();
         }
         report
+    }
+}
+
+/// All of its sentences are for the person at the terminal; those with a source were a fault of the system.
+impl From<ClusterError> for CliError {
+    fn from(error: ClusterError) -> Self {
+        let sentence = error.to_string();
+        match error.source() {
+            Some(_) => Self::Fault { doing: sentence, source: Box::new(error) },
+            None => Self::Refused(sentence),
+        }
     }
 }
 

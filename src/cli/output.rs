@@ -54,6 +54,12 @@ pub(crate) fn print(text: &str) -> Result<(), CliError> {
     }
 }
 
+/// Tells something on stderr, in one line, while a command goes on.
+pub(crate) fn warn(line: &str) {
+    // With stderr gone there is nobody left to tell.
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
+}
+
 /// Prints why a command did not do what it was asked, on stderr.
 pub(crate) fn complain(error: &CliError) {
     // With stderr gone there is nobody left to tell; the exit code still says it.

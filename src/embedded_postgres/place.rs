@@ -18,11 +18,17 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::sys::statvfs::statvfs;
+
 use super::lock::{DirectoryLock, acquire_within};
 use super::{Account, ClusterError};
 
 /// Where root keeps clusters whose own directory the server's account cannot reach, the first that serves.
 pub(super) const BASES: &[&str] = &["/var/lib/token-authority/clusters", "/var/tmp/token-authority-clusters"];
+
+/// Linux keeps files in memory here. Cloning a database takes a tenth of the time that it takes on a disk.
+const MEMORY: &str = "/dev/shm";
+const ENOUGH_BYTES: u128 = 1 << 30;
 
 /// How long a server may take to stop after its process has died.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -93,8 +99,8 @@ impl Place {
             if owner.can_enter(&place.home) || let_in(directory, &place.home, &owner)? {
                 return Ok((place, owner));
             }
-            let account = owner.name().to_owned();
-            return Err(ClusterError::Unreachable { home: place.home, account });
+            let (home, account) = (place.home.clone(), owner.name().to_owned());
+            return Err(ClusterError::Unreachable { home, account });
         }
         if account.can_enter(&place.home) || let_in(directory, &place.home, &account)? {
             return Ok((place, account));
@@ -103,20 +109,17 @@ impl Place {
         Ok((place, account))
     }
 
-    /// A place that nobody else has, in the system's folder for such things.
+    /// A place that nobody else has: in memory where there is room, since it need not outlive a power loss,
+    /// else in the system's folder for such things.
     pub(super) fn throwaway(account: &Account) -> Result<Self, ClusterError> {
+        let memory = Path::new(MEMORY);
         let named = std::env::temp_dir();
-        let bases = [named.as_path(), Path::new("/tmp"), Path::new("/var/tmp")];
-        let Some(base) = bases.iter().find(|base| account.can_enter(base)) else {
-            return Err(ClusterError::NoPlace {
-                account: account.name().to_owned(),
-                tried: bases[1..]
-                    .iter()
-                    .map(|base| base.display().to_string())
-                    .collect::<Vec<_>>()
-                    .join(", "),
-                directory: named,
-            });
+        let disk = [named.as_path(), Path::new("/tmp"), Path::new("/var/tmp")];
+        let fast = has_room(memory) && account.can_enter(memory);
+        let found = if fast { Some(memory) } else { disk.into_iter().find(|base| account.can_enter(base)) };
+        let Some(base) = found else {
+            let (account, tried) = (account.name().to_owned(), "/tmp, /var/tmp".to_owned());
+            return Err(ClusterError::NoPlace { directory: named, account, tried });
         };
         // Without links, since that is how the system shows where a server works.
         let base = base.canonicalize().map_err(ClusterError::io("find", base))?;
@@ -165,13 +168,6 @@ impl Place {
         lock.ok_or_else(slow)
     }
 
-    /// Removes a throw-away cluster's files.
-    pub(super) fn discard(&self) {
-        if self.throwaway {
-            let _ = fs::remove_dir_all(&self.home); // mostly gone already
-        }
-    }
-
     fn elsewhere(directory: &Path, home: PathBuf) -> Result<Self, ClusterError> {
         if !home.is_dir() {
             return Err(ClusterError::Gone { directory: directory.to_owned(), home });
@@ -212,6 +208,23 @@ impl Place {
             tried: bases.join(", "),
         })
     }
+}
+
+/// A throw-away cluster's supervisor removes its files; this is for one that was halted or never ran.
+impl Drop for Place {
+    fn drop(&mut self) {
+        if self.throwaway {
+            let _ = fs::remove_dir_all(&self.home); // mostly gone already
+        }
+    }
+}
+
+/// Whether a file system in memory holds a cluster and some clones of its databases. Containers have 64 MB by
+/// default.
+fn has_room(base: &Path) -> bool {
+    statvfs(base).is_ok_and(|room| {
+        u128::from(room.blocks_available()) * u128::from(room.fragment_size()) >= ENOUGH_BYTES
+    })
 }
 
 /// Makes `path` with `mode`, and its missing parents so that everybody can pass. What exists stays as it is.

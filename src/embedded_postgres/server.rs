@@ -48,12 +48,12 @@ wait "$reader"
 rm -rf -- ${socket:+"$socket"} ${cluster:+"$cluster"}
 "#;
 
-/// How much a cluster may lose when the machine loses power.
+/// How much a cluster may lose when its server crashes, or the machine under its disk does.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Durability {
     /// Nothing that was committed.
     Durable,
-    /// Everything: nothing is forced to disk. For throw-away tests, which run several times as fast.
+    /// Everything: nothing is forced to disk. For tests that crash nothing, which run several times as fast.
     Unsafe,
 }
 
@@ -75,7 +75,6 @@ pub(super) fn make_cluster(
     place: &Place,
     programs: &Programs,
     account: &Account,
-    durability: Durability,
     lock: &File,
 ) -> Result<bool, ClusterError> {
     let data = place.data(programs.major());
@@ -92,7 +91,7 @@ pub(super) fn make_cluster(
     let mut initdb = account.command(&programs.directory().join("initdb"));
     initdb.args(["--encoding=UTF8", "--locale=C", "--auth=trust", "--wal-segsize=4"]);
     initdb.arg(format!("--username={}", socket::USER)).arg("--pgdata").arg(&part);
-    if durability == Durability::Unsafe {
+    if place.is_throwaway() {
         initdb.arg("--no-sync");
     }
     // Should we be killed now, the lock stays with it until it has ended.
@@ -232,7 +231,7 @@ fn set_parameters(command: &mut Command, socket: &SocketDirectory, durability: D
     if durability == Durability::Unsafe {
         set(command, "max_connections", "300"); // many tests share it
         set(command, "shared_buffers", "64MB");
-        set(command, "max_wal_size", "4GB");
+        set(command, "max_wal_size", "256MB"); // may be memory
     }
 }
 

@@ -1,0 +1,10 @@
+//! The service as outsiders see it, on a real PostgreSQL: each test has a database of its own.
+
+#![expect(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on has failed, and may say so"
+)]
+
+mod databases;
+mod support;

@@ -1,0 +1,4 @@
+//! What tests start from: see each module.
+
+pub(crate) mod database;
+pub(crate) mod durable;
