@@ -7,6 +7,7 @@ mod entitlements;
 mod error;
 mod health;
 mod instances;
+mod key_sets;
 mod openapi;
 mod parameters;
 mod problems;

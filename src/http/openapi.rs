@@ -6,7 +6,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 use utoipa_swagger_ui::SwaggerUi;
 
-use super::{catalog, entitlements, health, instances, sync};
+use super::{catalog, entitlements, health, instances, key_sets, sync};
 
 /// The description of every route.
 #[derive(OpenApi)]
@@ -14,7 +14,8 @@ use super::{catalog, entitlements, health, instances, sync};
     info(title = "token-authority", description = "Records what customers bought, decides what their instances may use, and mints the tokens that backends verify offline."),
     paths(
         instances::activate, instances::release, instances::rotate_credential, instances::access,
-        instances::replace_access, sync::sync, entitlements::of_caller, catalog::read, health::live, health::ready,
+        instances::replace_access, sync::sync, entitlements::of_caller, catalog::read,
+        key_sets::published_now, key_sets::discovery, key_sets::list, key_sets::latest, key_sets::by_version, health::live, health::ready,
     ),
     modifiers(&SecuritySchemes),
 )]

@@ -5,7 +5,7 @@ use actix_web::{HttpResponse, Resource, web};
 
 use super::body::Body;
 use super::error::ApiError;
-use super::{catalog, entitlements, health, instances, openapi, problems, sync};
+use super::{catalog, entitlements, health, instances, key_sets, openapi, problems, sync};
 
 /// The public surface.
 pub(crate) fn configure(config: &mut web::ServiceConfig) {
@@ -26,6 +26,14 @@ pub(crate) fn configure(config: &mut web::ServiceConfig) {
         .service(resource("/v1/entitlements", "GET").route(web::get().to(entitlements::of_caller)))
         // Public.
         .service(resource("/v1/catalog", "GET").route(web::get().to(catalog::read)))
+        .service(resource("/.well-known/jwks.json", "GET").route(web::get().to(key_sets::published_now)))
+        .service(resource("/oauth/discovery/keys", "GET").route(web::get().to(key_sets::published_now)))
+        .service(
+            resource("/.well-known/openid-configuration", "GET").route(web::get().to(key_sets::discovery)),
+        )
+        .service(resource("/v1/key-sets", "GET").route(web::get().to(key_sets::list)))
+        .service(resource("/v1/key-sets/latest", "GET").route(web::get().to(key_sets::latest)))
+        .service(resource("/v1/key-sets/{version}", "GET").route(web::get().to(key_sets::by_version)))
         // For people and load balancers.
         .service(resource("/health/live", "GET").route(web::get().to(health::live)))
         .service(resource("/health/ready", "GET").route(web::get().to(health::ready)))

@@ -112,7 +112,8 @@ impl SignedKeySet {
     }
 
     /// The row of it.
-    pub(super) fn stored(&self, now: DateTime<Utc>) -> StoredKeySet {
+    pub(super) fn stored(&self) -> StoredKeySet {
+        let created_at = DateTime::from_timestamp_secs(self.verified.created.unix()).unwrap_or_default();
         StoredKeySet {
             version: self.verified.version,
             jwks: self.jwks.clone(),
@@ -122,7 +123,7 @@ impl SignedKeySet {
             payload_digest: self.verified.digest(),
             prev: self.verified.prev,
             root_version: self.verified.root_version,
-            created_at: now,
+            created_at,
         }
     }
 }

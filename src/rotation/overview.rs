@@ -2,11 +2,12 @@
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
+use token_authority_verifier::KeySet;
 
 use super::RotationError;
-use crate::domain::key_ring::{Key, KeyRing, KeyState, Slot};
+use crate::domain::key_ring::{Key, KeyRing, KeyState, Purpose, Slot};
 use crate::storage::signing_keys::{self, ListedKey};
-use crate::storage::{key_rings, key_sets};
+use crate::storage::{StorageError, key_rings, key_sets};
 
 /// Every key that ever was, in the order of birth.
 ///
@@ -71,6 +72,23 @@ pub async fn status(connection: &mut PgConnection, environment: &str) -> Result<
         deny_list_serial: ring.deny_list_serial(),
         slots: slots.into_iter().map(|slot| slot_status(&ring, slot)).collect(),
     })
+}
+
+/// The access-token keys that verifiers should hold now, as plain JWKS (RFC 7517 §5).
+///
+/// For those that must discover: a key that was revoked is gone from here at once.
+///
+/// # Errors
+///
+/// The database cannot be read.
+pub async fn published_now(connection: &mut PgConnection, environment: &str) -> Result<String, StorageError> {
+    let keys = signing_keys::list(connection, environment).await?;
+    let carried = keys
+        .iter()
+        .filter(|listed| listed.key.purpose == Purpose::AccessTokens && listed.key.state.is_carried());
+    // A set without a key is no key set; here it says that nothing can be verified.
+    Ok(KeySet::new(carried.map(|listed| listed.public_key))
+        .map_or_else(|_| r#"{"keys":[]}"#.to_owned(), |jwks| jwks.to_canonical_json()))
 }
 
 fn slot_status(ring: &KeyRing, slot: Slot) -> SlotStatus {

@@ -42,7 +42,7 @@ impl Transition<'_> {
         record: KeySetRecord,
     ) -> Result<(), RotationError> {
         let decided = step(&self.ring, Command::Publish(record), self.now)?;
-        key_sets::insert(self.connection, self.environment, &key_set.stored(self.now)).await?;
+        key_sets::insert(self.connection, self.environment, &key_set.stored()).await?;
         self.write(decided).await
     }
 

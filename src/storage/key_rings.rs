@@ -84,6 +84,21 @@ pub async fn find(
     Ok(Some(StoredRing { issuer: row.try_get("issuer")?, ring }))
 }
 
+/// The lowest key-set version with which a process may start.
+///
+/// # Errors
+/// The database cannot be read.
+pub async fn find_floor(
+    connection: &mut PgConnection,
+    environment: &str,
+) -> Result<Option<u32>, StorageError> {
+    let floor = sqlx::query_scalar("select floor from key_rings where environment = $1")
+        .bind(environment)
+        .fetch_optional(connection)
+        .await?;
+    floor.map(number).transpose()
+}
+
 /// Writes what a step made of a ring: its numbers, and every key that moved. Keys and
 /// key sets that are new are inserted by their own functions before.
 ///
