@@ -68,16 +68,7 @@ impl App {
             settings.failed_authentications_per_address,
             settings.failed_authentications_per_credential,
         );
-        Ok(Self {
-            clock,
-            settings,
-            database,
-            keystore,
-            catalog,
-            issuing,
-            failed_authentications,
-            issuer,
-        })
+        Ok(Self { clock, settings, database, keystore, catalog, issuing, failed_authentications, issuer })
     }
 
     /// Exactly what tokens name as `iss`; without a trailing slash.

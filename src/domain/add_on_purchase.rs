@@ -12,23 +12,26 @@ pub struct PurchaseStanding {
     /// Seats; at least one.
     pub quantity: u32,
     pub term: Term,
+    /// When it was ended before its term. Final, and effective at once: no grace follows.
+    pub ended_at: Option<DateTime<Utc>>,
 }
 
 impl PurchaseStanding {
     /// The first instant at which the purchase grants nothing more.
     ///
     /// A purchase that runs to an end of its subscription, or beyond it, shares
-    /// the grace of that end.
+    /// the grace of that end, unless it was ended.
     #[must_use]
     pub fn access_ends_at(&self, subscription: &SubscriptionStanding, grace: TimeDelta) -> DateTime<Utc> {
         let own = self.term.ends_at();
-        subscription
+        let by_itself = subscription
             .earlier_ends
             .iter()
             .copied()
             .chain([subscription.term.ends_at()])
             .filter(|end| *end <= own)
             .map(|end| later(end, subscription.grace(grace)))
-            .fold(own, DateTime::max)
+            .fold(own, DateTime::max);
+        self.ended_at.map_or(by_itself, |ended_at| by_itself.min(ended_at))
     }
 }

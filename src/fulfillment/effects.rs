@@ -218,7 +218,12 @@ mod tests {
     }
 
     fn purchase(starts: &str, ends: &str) -> PurchaseStanding {
-        PurchaseStanding { add_on: "duo_enterprise".parse().unwrap(), quantity: 10, term: term(starts, ends) }
+        PurchaseStanding {
+            add_on: "duo_enterprise".parse().unwrap(),
+            quantity: 10,
+            term: term(starts, ends),
+            ended_at: None,
+        }
     }
 
     fn situation() -> Situation {

@@ -250,13 +250,15 @@ fn purchases(row: &PgRow) -> Result<Vec<PurchaseStanding>, StorageError> {
     let quantities: Vec<i32> = row.try_get("quantities")?;
     let starts: Vec<DateTime<Utc>> = row.try_get("purchase_starts")?;
     let ends: Vec<DateTime<Utc>> = row.try_get("purchase_ends")?;
-    let columns = add_ons.into_iter().zip(quantities).zip(starts).zip(ends);
+    let ended: Vec<Option<DateTime<Utc>>> = row.try_get("purchase_ended")?;
+    let columns = add_ons.into_iter().zip(quantities).zip(starts).zip(ends).zip(ended);
     columns
-        .map(|(((add_on, quantity), starts_at), ends_at)| {
+        .map(|((((add_on, quantity), starts_at), ends_at), ended_at)| {
             Ok(PurchaseStanding {
                 add_on: decode::<AddOnName>(&add_on)?,
                 quantity: u32::try_from(quantity).map_err(StorageError::corrupt)?,
                 term: term(starts_at, ends_at)?,
+                ended_at,
             })
         })
         .collect()
@@ -281,11 +283,11 @@ macro_rules! current {
         concat!(
             "select i.uid, i.state, i.version, i.deployment, i.disabled_unit_primitives, i.disabled_backends, \
              l.kind as license_kind, l.revoked_at, s.license_type, s.starts_at, s.ends_at, s.earlier_ends, s.trial, s.condition, \
-             p.add_ons, p.quantities, p.purchase_starts, p.purchase_ends \
+             p.add_ons, p.quantities, p.purchase_starts, p.purchase_ends, p.purchase_ended \
              from instances i join licenses l on l.id = i.license_id join subscriptions s on s.id = l.subscription_id \
              left join lateral ( \
                 select array_agg(add_on) as add_ons, array_agg(quantity) as quantities, array_agg(starts_at) as purchase_starts, \
-                       array_agg(least(ends_at, ended_at)) as purchase_ends \
+                       array_agg(ends_at) as purchase_ends, array_agg(ended_at) as purchase_ended \
                 from add_on_purchases where subscription_id = s.id and (ended_at is null or ended_at > starts_at)) p on true ",
             $tail
         )
@@ -305,7 +307,7 @@ select b.now, k.kid, k.number as key_number, k.not_after as key_not_after, ks.ve
        i.state, i.version, i.deployment, i.disabled_unit_primitives, i.disabled_backends, \
        l.kind as license_kind, l.revoked_at, l.subscription_id, \
        s.license_type, s.starts_at, s.ends_at, s.earlier_ends, s.trial, s.condition, \
-       p.add_ons, p.quantities, p.purchase_starts, p.purchase_ends, \
+       p.add_ons, p.quantities, p.purchase_starts, p.purchase_ends, p.purchase_ended, \
        c.credential_ids, c.credential_digests, c.credential_by_rotation, c.credential_first_used, c.credential_last_used, c.credential_dies, \
        t.sync_digest as last_digest, t.issued_at as last_issued_at, t.idempotency as last_idempotency \
 from (select clock_timestamp() as now) b \
@@ -318,7 +320,7 @@ left join licenses l on l.id = i.license_id \
 left join subscriptions s on s.id = l.subscription_id \
 left join lateral ( \
     select array_agg(add_on) as add_ons, array_agg(quantity) as quantities, array_agg(starts_at) as purchase_starts, \
-           array_agg(least(ends_at, ended_at)) as purchase_ends \
+           array_agg(ends_at) as purchase_ends, array_agg(ended_at) as purchase_ended \
     from add_on_purchases where subscription_id = s.id and (ended_at is null or ended_at > starts_at)) p on true \
 left join lateral ( \
     select array_agg(id) as credential_ids, array_agg(digest) as credential_digests, \
@@ -344,12 +346,12 @@ with revision as ( \
     order by kind, id, revision desc) \
 select i.state, i.version, i.deployment, i.disabled_unit_primitives, i.disabled_backends, \
        l.kind as license_kind, l.revoked_at, s.license_type, s.starts_at, s.ends_at, s.earlier_ends, s.trial, s.condition, \
-       p.add_ons, p.quantities, p.purchase_starts, p.purchase_ends \
+       p.add_ons, p.quantities, p.purchase_starts, p.purchase_ends, p.purchase_ended \
 from (select (jsonb_populate_record(null::instances, record)).* from revision where kind = 'instances') i \
 cross join (select (jsonb_populate_record(null::licenses, record)).* from revision where kind = 'licenses') l \
 cross join (select (jsonb_populate_record(null::subscriptions, record)).* from revision where kind = 'subscriptions') s \
 cross join ( \
     select array_agg(add_on) as add_ons, array_agg(quantity) as quantities, array_agg(starts_at) as purchase_starts, \
-           array_agg(least(ends_at, ended_at)) as purchase_ends \
+           array_agg(ends_at) as purchase_ends, array_agg(ended_at) as purchase_ended \
     from (select (jsonb_populate_record(null::add_on_purchases, record)).* from revision where kind = 'add_on_purchases') one \
     where ended_at is null or ended_at > starts_at) p";
