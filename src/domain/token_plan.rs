@@ -56,15 +56,14 @@ impl TokenPlan {
             if !asked_for || situation.instance.disabled_backends.contains(&backend.name) {
                 continue;
             }
-            let granted = granted_by(catalog, decision, index, latest);
+            let mut granted = granted_by(catalog, decision, index, latest);
+            // What ends within this second is over; it must not take others along.
+            granted.retain(|(_, end)| *end > issued_at);
             let Some(last_end) = granted.iter().map(|(_, end)| *end).max() else { continue };
             let (lasting, ending): (Vec<_>, Vec<_>) =
                 granted.into_iter().partition(|(_, end)| *end == last_end);
             for scopes in [lasting, ending] {
                 let Some(end) = scopes.iter().map(|(_, end)| *end).min() else { continue };
-                if end <= issued_at {
-                    continue;
-                }
                 let scopes: Vec<_> = scopes.into_iter().map(|(scope, _)| scope).collect();
                 let ends = scopes.iter().filter_map(|scope| decision.entitlements[*scope].granted_until);
                 let grant_ends_at = ends.min();
