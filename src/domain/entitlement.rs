@@ -4,6 +4,10 @@
 //! disagree: what is granted is what [`Decision`] says, and nothing else.
 
 mod explanation;
+#[cfg(test)]
+mod laws;
+#[cfg(test)]
+mod stories;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -68,7 +72,7 @@ pub enum Verdict {
     Denied(Denial),
     Granted {
         cause: Cause,
-        /// The term is over and only its grace holds this.
+        /// Only grace holds this: the subscription's, or that of each purchase behind it.
         in_grace: bool,
     },
 }
@@ -80,10 +84,17 @@ impl Verdict {
         matches!(self, Self::Granted { .. })
     }
 
-    /// Whether only the grace after the term's end holds it.
+    /// Whether only the grace after a term's end holds it.
     #[must_use]
     pub fn is_in_grace(&self) -> bool {
         matches!(self, Self::Granted { in_grace: true, .. })
+    }
+
+    /// Whether both give the same answer: one code, and held by grace or not. Which
+    /// version is asked for is left to the remedy.
+    fn answers_as(&self, other: &Self) -> bool {
+        let too_old = |verdict: &Self| matches!(verdict, Self::Denied(Denial::VersionTooOld { .. }));
+        self == other || too_old(self) && too_old(other)
     }
 }
 
@@ -182,6 +193,8 @@ struct Held {
     add_on: usize,
     quantity: u32,
     starts_at: DateTime<Utc>,
+    /// Without grace.
+    term_ends_at: DateTime<Utc>,
     ends_at: DateTime<Utc>,
 }
 
@@ -201,6 +214,7 @@ impl<'a> View<'a> {
                     add_on: catalog.add_on_index(&purchase.add_on)?,
                     quantity: purchase.quantity,
                     starts_at: purchase.term.starts_at(),
+                    term_ends_at: purchase.term.ends_at(),
                     ends_at: purchase.access_ends_at(&situation.subscription, grace),
                 })
             })
@@ -222,7 +236,7 @@ impl<'a> View<'a> {
         let mut instants: Vec<_> = self
             .held
             .iter()
-            .flat_map(|held| [held.starts_at, held.ends_at])
+            .flat_map(|held| [held.starts_at, held.term_ends_at, held.ends_at])
             .chain([term.starts_at(), term.ends_at(), self.grace_ends_at])
             .chain(self.situation.license.revoked_at)
             .filter(|instant| *instant > at)
@@ -248,7 +262,7 @@ impl<'a> View<'a> {
                 break;
             }
             let then = self.verdict(primitive, self.obstacle(instant), instant);
-            if then != verdict && until.is_none() {
+            if until.is_none() && !then.answers_as(&verdict) {
                 until = Some(instant);
             }
             if verdict.is_granted() && !then.is_granted() && granted_until.is_none() {
@@ -261,7 +275,8 @@ impl<'a> View<'a> {
     fn verdict(&self, primitive: &UnitPrimitive, obstacle: Option<Obstacle>, at: DateTime<Utc>) -> Verdict {
         match obstacle.map_or_else(|| self.cause(primitive, at), |obstacle| Err(Denial::Obstacle(obstacle))) {
             Ok(cause) => {
-                let in_grace = at >= self.situation.subscription.term.ends_at();
+                let in_grace = at >= self.situation.subscription.term.ends_at()
+                    || matches!(cause, Cause::AddOn(_)) && !self.is_held_without_grace(primitive, at);
                 Verdict::Granted { cause, in_grace }
             }
             Err(denial) => Verdict::Denied(denial),
@@ -315,7 +330,14 @@ impl<'a> View<'a> {
     /// An administrator may switch off a primitive, or each backend that hosts it.
     fn is_switched_off(&self, primitive: &UnitPrimitive) -> bool {
         let instance = &self.situation.instance;
-        if instance.disabled_unit_primitives.contains(&primitive.name) {
+        // A primitive that was renamed stays switched off: its old name is an alias now.
+        if !instance.disabled_unit_primitives.is_empty()
+            && primitive
+                .alias_names
+                .iter()
+                .chain([&primitive.name])
+                .any(|name| instance.disabled_unit_primitives.contains(name))
+        {
             return true;
         }
         !instance.disabled_backends.is_empty()
@@ -325,14 +347,23 @@ impl<'a> View<'a> {
 
     /// Of several active add-ons the one that ends last, then the first by name.
     fn granting_add_on(&self, primitive: &UnitPrimitive, at: DateTime<Utc>) -> Option<usize> {
-        self.held
-            .iter()
-            .filter(|held| held.is_active(at) && primitive.add_on_indexes.contains(&held.add_on))
+        self.active_for(primitive, at)
             .max_by(|a, b| {
                 let names = |held: &Held| &self.catalog.add_ons()[held.add_on].name;
                 a.ends_at.cmp(&b.ends_at).then_with(|| names(b).cmp(names(a)))
             })
             .map(|held| held.add_on)
+    }
+
+    /// Whether any purchase that grants it is still in its own term.
+    fn is_held_without_grace(&self, primitive: &UnitPrimitive, at: DateTime<Utc>) -> bool {
+        self.active_for(primitive, at).any(|held| at < held.term_ends_at)
+    }
+
+    fn active_for(&self, primitive: &UnitPrimitive, at: DateTime<Utc>) -> impl Iterator<Item = &Held> {
+        self.held
+            .iter()
+            .filter(move |held| held.is_active(at) && primitive.add_on_indexes.contains(&held.add_on))
     }
 }
 

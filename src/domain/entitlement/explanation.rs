@@ -111,7 +111,7 @@ fn granted(
         }
     };
     if in_grace {
-        detail.push_str(" The subscription's term is over; only its grace holds this.");
+        detail.push_str(" The term is over; only its grace holds this.");
     }
     Explanation { code, detail, remedy: None }
 }
