@@ -18,17 +18,20 @@ pub mod term;
 mod refusal;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use sqlx::PgConnection;
 
 pub use effects::{Effect, Effects};
 pub use refusal::{FulfillmentError, WrongValue};
 
+use crate::clock::Clock;
 use crate::domain::catalog::Catalog;
 use crate::keystore::Keystore;
+use crate::storage::{StorageError, fences};
 
 /// What every use case is given.
 #[derive(Clone, Copy, Debug)]
 pub struct Circumstances<'a> {
-    pub now: DateTime<Utc>,
+    pub clock: &'a Clock,
     /// The catalog that decides now.
     pub catalog: &'a Catalog,
     /// How long access goes on after a paid term.
@@ -36,9 +39,18 @@ pub struct Circumstances<'a> {
     pub keystore: &'a Keystore,
 }
 
+impl Circumstances<'_> {
+    /// The time of a change: the database's, read once the locks are held, so that what one change waited
+    /// for is older, and no token that was recorded before it is younger.
+    async fn date(&self, connection: &mut PgConnection) -> Result<DateTime<Utc>, StorageError> {
+        Ok(self.clock.settle(fences::find_now(connection).await?))
+    }
+}
+
 /// A record that was made or amended.
 #[derive(Clone, Debug)]
 pub struct Changed<R> {
+    pub at: DateTime<Utc>,
     /// As it was; `None` for a new one.
     pub before: Option<R>,
     pub after: R,
@@ -46,9 +58,9 @@ pub struct Changed<R> {
 }
 
 impl<R> Changed<R> {
-    /// A record that is new and changes nothing for any instance.
-    fn new(after: R) -> Self {
-        Self { before: None, after, effects: Effects::default() }
+    /// A change that gives nothing to any instance and takes nothing from it.
+    fn without_effects(at: DateTime<Utc>, before: Option<R>, after: R) -> Self {
+        Self { at, before, after, effects: Effects::default() }
     }
 }
 

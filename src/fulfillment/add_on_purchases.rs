@@ -1,5 +1,6 @@
 //! Purchases of add-ons: recorded, amended, ended.
 
+use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
 use super::effects::{Affected, Standing};
@@ -51,8 +52,9 @@ pub async fn create(
     let Some(worded) = worded.filter(|_| wrong.is_empty()) else {
         return Err(FulfillmentError::Invalid(wrong));
     };
+    let now = circumstances.date(connection).await?;
     let row = PurchaseRow {
-        id: PurchaseId::generate(circumstances.now),
+        id: PurchaseId::generate(now),
         subscription_id: subscription.id,
         add_on: new.add_on,
         quantity: new.quantity,
@@ -62,13 +64,13 @@ pub async fn create(
         ended_at: None,
         external_ref: new.external_ref,
         revision: 1,
-        created_at: circumstances.now,
-        updated_at: circumstances.now,
+        created_at: now,
+        updated_at: now,
     };
     let standing = Standing::read(connection, Affected::Subscription(subscription.id)).await?;
     add_on_purchases::insert(connection, &row).await?;
-    let effects = standing.effects(connection, circumstances).await?;
-    Ok(Changed { before: None, after: row, effects })
+    let effects = standing.effects(connection, circumstances, now).await?;
+    Ok(Changed { at: now, before: None, after: row, effects })
 }
 
 /// Amends a purchase.
@@ -109,7 +111,8 @@ pub async fn amend(
     row.add_on = patch.add_on.unwrap_or(row.add_on);
     row.quantity = patch.quantity.unwrap_or(row.quantity);
     patch.external_ref.apply(&mut row.external_ref);
-    update(connection, circumstances, before, row).await
+    let now = circumstances.date(connection).await?;
+    update(connection, circumstances, before, row, now).await
 }
 
 /// Ends a purchase now, and remembers it.
@@ -125,8 +128,9 @@ pub async fn end(
     fences::hold_mints_off(connection).await?;
     let (_, before) = find(connection, subscription, id, expected).await?;
     refuse_ended(&before)?;
-    let row = PurchaseRow { ended_at: Some(circumstances.now), ..before.clone() };
-    update(connection, circumstances, before, row).await
+    let now = circumstances.date(connection).await?;
+    let row = PurchaseRow { ended_at: Some(now), ..before.clone() };
+    update(connection, circumstances, before, row, now).await
 }
 
 /// The purchase and its subscription, both held until the transaction ends: changes to what one
@@ -149,12 +153,13 @@ async fn update(
     circumstances: &Circumstances<'_>,
     before: PurchaseRow,
     row: PurchaseRow,
+    now: DateTime<Utc>,
 ) -> Result<Changed<PurchaseRow>, FulfillmentError> {
-    let after = PurchaseRow { revision: before.revision + 1, updated_at: circumstances.now, ..row };
+    let after = PurchaseRow { revision: before.revision + 1, updated_at: now, ..row };
     let standing = Standing::read(connection, Affected::Subscription(after.subscription_id)).await?;
     add_on_purchases::update(connection, &after).await?;
-    let effects = standing.effects(connection, circumstances).await?;
-    Ok(Changed { before: Some(before), after, effects })
+    let effects = standing.effects(connection, circumstances, now).await?;
+    Ok(Changed { at: now, before: Some(before), after, effects })
 }
 
 fn refuse_ended(row: &PurchaseRow) -> Result<(), FulfillmentError> {

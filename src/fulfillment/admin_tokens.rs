@@ -55,7 +55,7 @@ pub async fn create(
     };
     let token = Credential::from_random(CredentialKind::AdminToken, &*keystore::random_bits()?);
     admin_tokens::insert(connection, &row, &keystore.digest(&token)).await?;
-    Ok((Changed::new(row), token))
+    Ok((Changed::without_effects(now, None, row), token))
 }
 
 /// Revokes a token, at once and for good.
@@ -74,9 +74,10 @@ pub async fn revoke(
     if before.revoked_at.is_some() {
         return Err(FulfillmentError::conflict("The token was revoked, which is final."));
     }
-    admin_tokens::update_revoked(connection, id, circumstances.now).await?;
-    let after = AdminTokenRow { revoked_at: Some(circumstances.now), ..before.clone() };
-    Ok(Changed { before: Some(before), ..Changed::new(after) })
+    let now = circumstances.date(connection).await?;
+    admin_tokens::update_revoked(connection, id, now).await?;
+    let after = AdminTokenRow { revoked_at: Some(now), ..before.clone() };
+    Ok(Changed::without_effects(now, Some(before), after))
 }
 
 /// A token changes once: when it is revoked.

@@ -1,5 +1,6 @@
 //! Backends: registered under their catalog name, amended, given a token to report with.
 
+use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
 use super::{Changed, Circumstances, Expected, FulfillmentError, refusal};
@@ -42,6 +43,7 @@ pub async fn create(
         let wrong = refusal::unknown_name("name", new.name.as_str(), known);
         return Err(FulfillmentError::Invalid(vec![wrong]));
     }
+    let now = circumstances.date(connection).await?;
     let row = BackendRow {
         name: new.name,
         alg: new.alg,
@@ -49,14 +51,14 @@ pub async fn create(
         min_live: new.min_live,
         has_token: false,
         revision: 1,
-        created_at: circumstances.now,
-        updated_at: circumstances.now,
+        created_at: now,
+        updated_at: now,
     };
     if !backends::insert(connection, &row).await? {
         let what = "The backend is registered already.".to_owned();
         return Err(FulfillmentError::Conflict { what, existing: Some(row.name.to_string()) });
     }
-    Ok(Changed::new(row))
+    Ok(Changed::without_effects(now, None, row))
 }
 
 /// Amends a backend.
@@ -71,12 +73,13 @@ pub async fn amend(
     patch: BackendPatch,
 ) -> Result<Changed<BackendRow>, FulfillmentError> {
     let before = find(connection, name, expected).await?;
-    let mut after = next_revision(&before, circumstances);
+    let now = circumstances.date(connection).await?;
+    let mut after = next_revision(&before, now);
     after.alg = patch.alg.unwrap_or(after.alg);
     after.trust = patch.trust.unwrap_or(after.trust);
     after.min_live = patch.min_live.unwrap_or(after.min_live);
     backends::update(connection, &after).await?;
-    Ok(Changed { before: Some(before), ..Changed::new(after) })
+    Ok(Changed::without_effects(now, Some(before), after))
 }
 
 /// Gives a backend another token, shown this once. The one before opens nothing from now on.
@@ -90,10 +93,11 @@ pub async fn rotate_token(
     expected: &Expected,
 ) -> Result<(Changed<BackendRow>, Credential), FulfillmentError> {
     let before = find(connection, name, expected).await?;
-    let after = BackendRow { has_token: true, ..next_revision(&before, circumstances) };
+    let now = circumstances.date(connection).await?;
+    let after = BackendRow { has_token: true, ..next_revision(&before, now) };
     let token = Credential::from_random(CredentialKind::BackendToken, &*keystore::random_bits()?);
     backends::update_token(connection, &after, &circumstances.keystore.digest(&token)).await?;
-    Ok((Changed { before: Some(before), ..Changed::new(after) }, token))
+    Ok((Changed::without_effects(now, Some(before), after), token))
 }
 
 async fn find(
@@ -107,6 +111,6 @@ async fn find(
     Ok(row)
 }
 
-fn next_revision(before: &BackendRow, circumstances: &Circumstances<'_>) -> BackendRow {
-    BackendRow { revision: before.revision + 1, updated_at: circumstances.now, ..before.clone() }
+fn next_revision(before: &BackendRow, now: DateTime<Utc>) -> BackendRow {
+    BackendRow { revision: before.revision + 1, updated_at: now, ..before.clone() }
 }

@@ -1,5 +1,6 @@
 //! Customers: recorded, amended, archived.
 
+use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
 use super::{Changed, Circumstances, Expected, FulfillmentError, Patch, refusal};
@@ -34,18 +35,19 @@ pub async fn create(
     new: NewCustomer,
 ) -> Result<Changed<CustomerRow>, FulfillmentError> {
     claim_external_ref(connection, new.external_ref.as_deref(), None).await?;
+    let now = circumstances.date(connection).await?;
     let row = CustomerRow {
-        id: CustomerId::generate(circumstances.now),
+        id: CustomerId::generate(now),
         name: new.name,
         email: new.email,
         external_ref: new.external_ref,
         archived_at: None,
         revision: 1,
-        created_at: circumstances.now,
-        updated_at: circumstances.now,
+        created_at: now,
+        updated_at: now,
     };
     customers::insert(connection, &row).await?;
-    Ok(Changed::new(row))
+    Ok(Changed::without_effects(now, None, row))
 }
 
 /// Amends a customer.
@@ -63,7 +65,7 @@ pub async fn amend(
         claim_external_ref(connection, Some(external_ref), Some(id)).await?;
     }
     let before = find(connection, id, expected).await?;
-    let mut after = next_revision(&before, circumstances);
+    let mut after = next_revision(&before, circumstances.date(connection).await?);
     if let Some(name) = patch.name {
         after.name = name;
     }
@@ -86,7 +88,8 @@ pub async fn archive(
     if before.archived_at.is_some() {
         return Err(FulfillmentError::conflict("The customer is archived already."));
     }
-    let after = CustomerRow { archived_at: Some(circumstances.now), ..next_revision(&before, circumstances) };
+    let now = circumstances.date(connection).await?;
+    let after = CustomerRow { archived_at: Some(now), ..next_revision(&before, now) };
     update(connection, before, after).await
 }
 
@@ -107,11 +110,11 @@ async fn update(
     after: CustomerRow,
 ) -> Result<Changed<CustomerRow>, FulfillmentError> {
     customers::update(connection, &after).await?;
-    Ok(Changed { before: Some(before), ..Changed::new(after) })
+    Ok(Changed::without_effects(after.updated_at, Some(before), after))
 }
 
-fn next_revision(before: &CustomerRow, circumstances: &Circumstances<'_>) -> CustomerRow {
-    CustomerRow { revision: before.revision + 1, updated_at: circumstances.now, ..before.clone() }
+fn next_revision(before: &CustomerRow, now: DateTime<Utc>) -> CustomerRow {
+    CustomerRow { revision: before.revision + 1, updated_at: now, ..before.clone() }
 }
 
 /// Passes when no customer but `own` has this reference; nobody else can take it until the transaction ends.

@@ -66,9 +66,10 @@ impl Standing {
         self,
         connection: &mut PgConnection,
         circumstances: &Circumstances<'_>,
+        now: DateTime<Utc>,
     ) -> Result<Effects, StorageError> {
         let after = Self::read(connection, self.affected).await?;
-        let Circumstances { catalog, grace, now, .. } = *circumstances;
+        let Circumstances { catalog, grace, .. } = *circumstances;
         Ok(compare(catalog, grace, now, &self.situations, &after.situations))
     }
 }

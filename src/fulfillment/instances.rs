@@ -1,5 +1,6 @@
 //! Instances as an administrator changes them: blocked, unblocked, released, allowed to register another key.
 
+use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
 use super::effects::{Affected, Standing};
@@ -27,7 +28,9 @@ pub async fn block(
         InstanceState::Blocked => return Err(FulfillmentError::conflict("The instance is blocked already.")),
         InstanceState::Released => return Err(released()),
     }
-    enter(connection, circumstances, before, InstanceState::Blocked, Some(reason)).await
+    let now = circumstances.date(connection).await?;
+    let after = entered(&before, InstanceState::Blocked, Some(reason), now);
+    update(connection, circumstances, before, after, now).await
 }
 
 /// Unblocks an instance.
@@ -44,7 +47,9 @@ pub async fn unblock(
     if before.state != InstanceState::Blocked {
         return Err(FulfillmentError::conflict("The instance is not blocked."));
     }
-    enter(connection, circumstances, before, InstanceState::Active, None).await
+    let now = circumstances.date(connection).await?;
+    let after = entered(&before, InstanceState::Active, None, now);
+    update(connection, circumstances, before, after, now).await
 }
 
 /// Releases an instance. Its place is free when its last token has expired; a block ends with it, and
@@ -60,16 +65,18 @@ pub async fn release(
     reason: Option<String>,
 ) -> Result<Changed<InstanceRow>, FulfillmentError> {
     fences::hold_mints_off(connection).await?;
-    let mut before = find(connection, uid, expected).await?;
+    let before = find(connection, uid, expected).await?;
     if before.state == InstanceState::Released {
         return Err(released());
     }
-    let was = before.clone();
     let last_expiry = issuances::find_last_expiry(connection, uid).await?;
-    before.place_held_until = last_expiry.filter(|expiry| *expiry > circumstances.now);
-    before.identity_contested_at = None;
-    let changed = enter(connection, circumstances, before, InstanceState::Released, reason).await?;
-    Ok(Changed { before: Some(was), ..changed })
+    let now = circumstances.date(connection).await?;
+    let after = InstanceRow {
+        place_held_until: last_expiry.filter(|expiry| *expiry > now),
+        identity_contested_at: None,
+        ..entered(&before, InstanceState::Released, reason, now)
+    };
+    update(connection, circumstances, before, after, now).await
 }
 
 /// Lets an instance with a registered key activate once more by its code alone, or with another key.
@@ -88,9 +95,10 @@ pub async fn allow_reactivation(
             "The instance has no registered key: its activation code alone activates it again.",
         ));
     }
-    let after = InstanceRow { reactivation_allowed: true, ..next_revision(&before, circumstances) };
+    let now = circumstances.date(connection).await?;
+    let after = InstanceRow { reactivation_allowed: true, ..next_revision(&before, now) };
     instance_states::update(connection, &after).await?;
-    Ok(Changed { before: Some(before), ..Changed::new(after) })
+    Ok(Changed::without_effects(now, Some(before), after))
 }
 
 /// The instance, held with its lock until the transaction ends: no sync of it runs meanwhile.
@@ -106,27 +114,30 @@ async fn find(
     Ok(row)
 }
 
-async fn enter(
+async fn update(
     connection: &mut PgConnection,
     circumstances: &Circumstances<'_>,
     before: InstanceRow,
-    state: InstanceState,
-    reason: Option<String>,
+    after: InstanceRow,
+    now: DateTime<Utc>,
 ) -> Result<Changed<InstanceRow>, FulfillmentError> {
-    let after = InstanceRow {
-        state,
-        state_since: circumstances.now,
-        state_reason: reason,
-        ..next_revision(&before, circumstances)
-    };
     let standing = Standing::read(connection, Affected::Instance(after.uid)).await?;
     instance_states::update(connection, &after).await?;
-    let effects = standing.effects(connection, circumstances).await?;
-    Ok(Changed { before: Some(before), after, effects })
+    let effects = standing.effects(connection, circumstances, now).await?;
+    Ok(Changed { at: now, before: Some(before), after, effects })
 }
 
-fn next_revision(before: &InstanceRow, circumstances: &Circumstances<'_>) -> InstanceRow {
-    InstanceRow { revision: before.revision + 1, updated_at: circumstances.now, ..before.clone() }
+fn entered(
+    before: &InstanceRow,
+    state: InstanceState,
+    reason: Option<String>,
+    now: DateTime<Utc>,
+) -> InstanceRow {
+    InstanceRow { state, state_since: now, state_reason: reason, ..next_revision(before, now) }
+}
+
+fn next_revision(before: &InstanceRow, now: DateTime<Utc>) -> InstanceRow {
+    InstanceRow { revision: before.revision + 1, updated_at: now, ..before.clone() }
 }
 
 fn released() -> FulfillmentError {

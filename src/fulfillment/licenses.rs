@@ -1,5 +1,6 @@
 //! Licenses: made with an activation code that is shown once, given another code, revoked.
 
+use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
 use super::effects::{Affected, Standing};
@@ -42,8 +43,9 @@ pub async fn create(
     let subscription = subscriptions::find_for_update(connection, new.subscription_id).await?;
     let subscription = subscription.ok_or_else(|| unknown_subscription(new.subscription_id))?;
     refuse_canceled(&subscription)?;
+    let now = circumstances.date(connection).await?;
     let row = LicenseRow {
-        id: LicenseId::generate(circumstances.now),
+        id: LicenseId::generate(now),
         subscription_id: subscription.id,
         kind: new.kind,
         max_instances: new.max_instances,
@@ -51,12 +53,12 @@ pub async fn create(
         external_ref: new.external_ref,
         revocation: None,
         revision: 1,
-        created_at: circumstances.now,
-        updated_at: circumstances.now,
+        created_at: now,
+        updated_at: now,
     };
     let code = activation_code()?;
     licenses::insert(connection, &row, &circumstances.keystore.digest(&code)).await?;
-    Ok((Changed::new(row), code))
+    Ok((Changed::without_effects(now, None, row), code))
 }
 
 /// Amends a license. A lower cap takes no place away: it holds for the next activation.
@@ -74,11 +76,12 @@ pub async fn amend(
         claim_external_ref(connection, Some(external_ref), Some(id)).await?;
     }
     let before = find_live(connection, id, expected).await?;
-    let mut after = next_revision(&before, circumstances);
+    let now = circumstances.date(connection).await?;
+    let mut after = next_revision(&before, now);
     after.max_instances = patch.max_instances.unwrap_or(after.max_instances);
     patch.external_ref.apply(&mut after.external_ref);
     licenses::update(connection, &after).await?;
-    Ok(Changed { before: Some(before), ..Changed::new(after) })
+    Ok(Changed::without_effects(now, Some(before), after))
 }
 
 /// Revokes a license, at once and for good.
@@ -94,12 +97,13 @@ pub async fn revoke(
 ) -> Result<Changed<LicenseRow>, FulfillmentError> {
     fences::hold_mints_off(connection).await?;
     let before = find_live(connection, id, expected).await?;
-    let revocation = Revocation { at: circumstances.now, reason };
-    let after = LicenseRow { revocation: Some(revocation), ..next_revision(&before, circumstances) };
+    let now = circumstances.date(connection).await?;
+    let revocation = Revocation { at: now, reason };
+    let after = LicenseRow { revocation: Some(revocation), ..next_revision(&before, now) };
     let standing = Standing::read(connection, Affected::Subscription(after.subscription_id)).await?;
     licenses::update(connection, &after).await?;
-    let effects = standing.effects(connection, circumstances).await?;
-    Ok(Changed { before: Some(before), after, effects })
+    let effects = standing.effects(connection, circumstances, now).await?;
+    Ok(Changed { at: now, before: Some(before), after, effects })
 }
 
 /// Gives a license another activation code, shown this once. The one before opens nothing from now on;
@@ -114,10 +118,11 @@ pub async fn reissue(
     expected: &Expected,
 ) -> Result<(Changed<LicenseRow>, Credential), FulfillmentError> {
     let before = find_live(connection, id, expected).await?;
-    let after = next_revision(&before, circumstances);
+    let now = circumstances.date(connection).await?;
+    let after = next_revision(&before, now);
     let code = activation_code()?;
     licenses::update_activation_code(connection, &after, &circumstances.keystore.digest(&code)).await?;
-    Ok((Changed { before: Some(before), ..Changed::new(after) }, code))
+    Ok((Changed::without_effects(now, Some(before), after), code))
 }
 
 async fn find_live(
@@ -134,8 +139,8 @@ async fn find_live(
     }
 }
 
-fn next_revision(before: &LicenseRow, circumstances: &Circumstances<'_>) -> LicenseRow {
-    LicenseRow { revision: before.revision + 1, updated_at: circumstances.now, ..before.clone() }
+fn next_revision(before: &LicenseRow, now: DateTime<Utc>) -> LicenseRow {
+    LicenseRow { revision: before.revision + 1, updated_at: now, ..before.clone() }
 }
 
 fn activation_code() -> Result<Credential, FulfillmentError> {

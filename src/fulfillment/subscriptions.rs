@@ -1,5 +1,6 @@
 //! Subscriptions: recorded, amended, suspended, resumed, renewed, canceled.
 
+use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use sqlx::PgConnection;
 
@@ -82,7 +83,7 @@ pub async fn create(
     let Some(worded) = worded.filter(|_| wrong.is_empty()) else {
         return Err(FulfillmentError::Invalid(wrong));
     };
-    let now = circumstances.now;
+    let now = circumstances.date(connection).await?;
     let row = SubscriptionRow {
         id: SubscriptionId::generate(now),
         customer_id: new.customer_id,
@@ -102,7 +103,8 @@ pub async fn create(
         updated_at: now,
     };
     subscriptions::insert(connection, &row).await?;
-    Ok(Changed::new(with_conditions(connection, row).await?))
+    let after = with_conditions(connection, row).await?;
+    Ok(Changed::without_effects(now, None, after))
 }
 
 /// Amends a subscription.
@@ -137,11 +139,12 @@ pub async fn amend(
         }
     }
     refusal::refuse_wrong(wrong)?;
+    let now = circumstances.date(connection).await?;
     row.license_type = patch.license_type.unwrap_or(row.license_type);
     row.seats = patch.seats.unwrap_or(row.seats);
     row.trial = patch.trial.unwrap_or(row.trial);
     patch.external_ref.apply(&mut row.external_ref);
-    update(connection, circumstances, before, row).await
+    update(connection, circumstances, before, row, now).await
 }
 
 /// Suspends a subscription: nothing under it gets a token until it is resumed.
@@ -221,7 +224,8 @@ pub async fn renew(
     let mut row = before.clone();
     let worded = WordedTerm::new(worded(&before).starts(), ends_at, before.time_zone);
     set_term(&mut row, worded.map_err(|wrong| FulfillmentError::Invalid(vec![wrong]))?);
-    update(connection, circumstances, before, row).await
+    let now = circumstances.date(connection).await?;
+    update(connection, circumstances, before, row, now).await
 }
 
 /// The subscription, held until the transaction ends.
@@ -253,13 +257,14 @@ async fn enter(
     condition: Condition,
     reason: String,
 ) -> Result<Changed<Subscription>, FulfillmentError> {
+    let now = circumstances.date(connection).await?;
     let row = SubscriptionRow {
         condition,
-        condition_since: circumstances.now,
+        condition_since: now,
         condition_reason: Some(reason),
         ..before.clone()
     };
-    update(connection, circumstances, before, row).await
+    update(connection, circumstances, before, row, now).await
 }
 
 async fn update(
@@ -267,14 +272,15 @@ async fn update(
     circumstances: &Circumstances<'_>,
     before: SubscriptionRow,
     row: SubscriptionRow,
+    now: DateTime<Utc>,
 ) -> Result<Changed<Subscription>, FulfillmentError> {
-    let row = SubscriptionRow { revision: before.revision + 1, updated_at: circumstances.now, ..row };
+    let row = SubscriptionRow { revision: before.revision + 1, updated_at: now, ..row };
     let standing = Standing::read(connection, Affected::Subscription(row.id)).await?;
     let before = with_conditions(connection, before).await?;
     subscriptions::update(connection, &row).await?;
     let after = with_conditions(connection, row).await?;
-    let effects = standing.effects(connection, circumstances).await?;
-    Ok(Changed { before: Some(before), after, effects })
+    let effects = standing.effects(connection, circumstances, now).await?;
+    Ok(Changed { at: now, before: Some(before), after, effects })
 }
 
 async fn with_conditions(

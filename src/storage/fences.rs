@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use chrono::{DateTime, Utc};
 use sqlx::{Executor, PgConnection};
 
 use super::StorageError;
@@ -65,6 +66,15 @@ pub async fn hold_mints_off(connection: &mut PgConnection) -> Result<(), Storage
 pub async fn lock_instance(connection: &mut PgConnection, uid: InstanceUid) -> Result<(), StorageError> {
     sqlx::query("select pg_advisory_xact_lock($1)").bind(instance_lock(uid)).execute(connection).await?;
     Ok(())
+}
+
+/// The database's clock. Read once the locks of a change are held, it is later than everything
+/// that the change waited for.
+///
+/// # Errors
+/// The database cannot be reached.
+pub async fn find_now(connection: &mut PgConnection) -> Result<DateTime<Utc>, StorageError> {
+    Ok(sqlx::query_scalar("select clock_timestamp()").fetch_one(connection).await?)
 }
 
 /// Serializes those who want one `external_ref` for the same kind of record: the first has it,
