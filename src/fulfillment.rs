@@ -18,6 +18,7 @@ pub mod term;
 mod refusal;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use serde::{Deserialize, Deserializer};
 use sqlx::PgConnection;
 
 pub use effects::{Effect, Effects};
@@ -82,7 +83,7 @@ impl Expected {
     }
 }
 
-/// One member of a merge patch (RFC 7396).
+/// One member of a merge patch (RFC 7396). A member that may be missing needs `#[serde(default)]`.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub enum Patch<T> {
     /// Not in the patch.
@@ -91,6 +92,12 @@ pub enum Patch<T> {
     /// `null`.
     Remove,
     Replace(T),
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Patch<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Option::deserialize(deserializer)?.map_or(Self::Remove, Self::Replace))
+    }
 }
 
 impl<T> Patch<T> {

@@ -1,5 +1,6 @@
 //! The HTTP surface: the route table, one file per endpoint family, one table of errors.
 
+mod admin;
 mod authentication;
 mod body;
 mod catalog;

@@ -9,9 +9,26 @@ use super::{Changed, Circumstances, Expected, FulfillmentError, Patch, WrongValu
 use crate::domain::credential::{Credential, CredentialKind};
 use crate::domain::ids::{LicenseId, SubscriptionId};
 use crate::domain::license::LicenseKind;
+use crate::domain::words::words;
 use crate::keystore;
 use crate::storage::licenses::{self, LicenseRow, Revocation};
 use crate::storage::{fences, subscriptions};
+
+words! {
+    /// Whether a license opens anything.
+    LicenseState {
+        Active => "active",
+        Revoked => "revoked",
+    }
+}
+
+impl LicenseState {
+    /// The state of this license.
+    #[must_use]
+    pub fn of(row: &LicenseRow) -> Self {
+        if row.revocation.is_some() { Self::Revoked } else { Self::Active }
+    }
+}
 
 /// A license to be made.
 #[derive(Clone, Debug)]

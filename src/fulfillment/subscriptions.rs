@@ -1,6 +1,6 @@
 //! Subscriptions: recorded, amended, suspended, resumed, renewed, canceled.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 use sqlx::PgConnection;
 
@@ -10,7 +10,8 @@ use super::{Changed, Circumstances, Expected, FulfillmentError, Patch, WrongValu
 use crate::domain::catalog::{Catalog, LicenseTypeName};
 use crate::domain::ids::{CustomerId, SubscriptionId};
 use crate::domain::subscription::Condition;
-use crate::storage::subscriptions::{self, ConditionRow, SubscriptionRow};
+use crate::domain::words::words;
+use crate::storage::subscriptions::{self, ConditionRow, SubscriptionFilter, SubscriptionRow};
 use crate::storage::{StorageError, customers, fences};
 
 /// A subscription with its timeline, oldest first.
@@ -18,6 +19,35 @@ use crate::storage::{StorageError, customers, fences};
 pub struct Subscription {
     pub row: SubscriptionRow,
     pub conditions: Vec<ConditionRow>,
+}
+
+words! {
+    /// What a subscription's condition and its term come to at an instant.
+    SubscriptionState {
+        Active => "active",
+        Canceled => "canceled",
+        Expired => "expired",
+        /// The term is over, and what it granted goes on for a while.
+        InGrace => "in_grace",
+        NotStarted => "not_started",
+        Suspended => "suspended",
+    }
+}
+
+impl Subscription {
+    /// What it comes to at `at`. `grace` is how long access goes on after a paid term.
+    #[must_use]
+    pub fn state_at(&self, at: DateTime<Utc>, grace: TimeDelta) -> SubscriptionState {
+        let grace = if self.row.trial { TimeDelta::zero() } else { grace };
+        match self.row.condition {
+            Condition::Canceled => SubscriptionState::Canceled,
+            Condition::Suspended => SubscriptionState::Suspended,
+            Condition::Active if at < self.row.term.starts_at() => SubscriptionState::NotStarted,
+            Condition::Active if at < self.row.term.ends_at() => SubscriptionState::Active,
+            Condition::Active if at - grace < self.row.term.ends_at() => SubscriptionState::InGrace,
+            Condition::Active => SubscriptionState::Expired,
+        }
+    }
 }
 
 /// A subscription to be recorded.
@@ -54,6 +84,27 @@ pub async fn find(
 ) -> Result<Option<Subscription>, StorageError> {
     let Some(row) = subscriptions::find(connection, id).await? else { return Ok(None) };
     Ok(Some(with_conditions(connection, row).await?))
+}
+
+/// At most `limit` subscriptions after `after` with their timelines, in the order of their ids.
+///
+/// # Errors
+/// The database cannot be read.
+pub async fn list(
+    connection: &mut PgConnection,
+    filter: &SubscriptionFilter,
+    after: Option<SubscriptionId>,
+    limit: i64,
+) -> Result<Vec<Subscription>, StorageError> {
+    let rows = subscriptions::list(connection, filter, after, limit).await?;
+    let ids: Vec<_> = rows.iter().map(|row| row.id).collect();
+    let mut conditions = subscriptions::list_conditions(connection, &ids).await?.into_iter().peekable();
+    // Both lists are in the order of the ids.
+    let with_its_own = |row: SubscriptionRow| {
+        let own = std::iter::from_fn(|| conditions.next_if(|entry| entry.subscription_id == row.id));
+        Subscription { conditions: own.collect(), row }
+    };
+    Ok(rows.into_iter().map(with_its_own).collect())
 }
 
 /// Records a subscription.
@@ -258,12 +309,8 @@ async fn enter(
     reason: String,
 ) -> Result<Changed<Subscription>, FulfillmentError> {
     let now = circumstances.date(connection).await?;
-    let row = SubscriptionRow {
-        condition,
-        condition_since: now,
-        condition_reason: Some(reason),
-        ..before.clone()
-    };
+    let row =
+        SubscriptionRow { condition, condition_since: now, condition_reason: Some(reason), ..before.clone() };
     update(connection, circumstances, before, row, now).await
 }
 

@@ -5,7 +5,7 @@ use actix_web::{HttpResponse, Resource, web};
 
 use super::body::Body;
 use super::error::ApiError;
-use super::{catalog, entitlements, health, instances, key_sets, openapi, problems, sync};
+use super::{admin, catalog, entitlements, health, instances, key_sets, openapi, problems, sync};
 
 /// The public surface.
 pub(crate) fn configure(config: &mut web::ServiceConfig) {
@@ -38,6 +38,8 @@ pub(crate) fn configure(config: &mut web::ServiceConfig) {
         .service(resource("/health/live", "GET").route(web::get().to(health::live)))
         .service(resource("/health/ready", "GET").route(web::get().to(health::ready)))
         .service(resource("/problems/{code:.*}", "GET").route(web::get().to(problems::page)))
+        // Order systems, support, operators.
+        .configure(admin::configure)
         .configure(openapi::configure)
         .default_service(web::to(not_found));
 }

@@ -1,0 +1,175 @@
+//! `/admin/v1`: what order systems, support and operators may see and change.
+//!
+//! Every handler reads alike: who asks, what they ask, one use case, the answer. What they
+//! have in common is written once: `desk` lets callers pass, `query` and `members` read what
+//! they send, `change` runs every change, `page` every list.
+
+mod add_on_purchases;
+mod admin_tokens;
+mod backends;
+mod change;
+mod customers;
+mod described;
+mod desk;
+mod effects;
+mod etag;
+mod idempotency;
+mod instances;
+mod licenses;
+mod members;
+mod page;
+mod query;
+mod resource;
+mod subscriptions;
+
+use actix_web::Resource;
+use actix_web::web::{ServiceConfig, delete, get, patch, post};
+use utoipa::OpenApi;
+
+use super::routes::resource as route;
+
+/// The routes. An id stops at a colon, behind which a verb stands.
+pub(crate) fn configure(config: &mut ServiceConfig) {
+    config
+        .service(
+            route("/admin/v1/customers", "GET, POST")
+                .route(get().to(customers::list))
+                .route(post().to(customers::create)),
+        )
+        .service(
+            route("/admin/v1/customers/{id:[^/:]+}", "GET, PATCH")
+                .route(get().to(customers::read))
+                .route(patch().to(customers::amend)),
+        )
+        .service(verb("/admin/v1/customers/{id:[^/:]+}:archive").route(post().to(customers::archive)))
+        .service(
+            route("/admin/v1/subscriptions", "GET, POST")
+                .route(get().to(subscriptions::list))
+                .route(post().to(subscriptions::create)),
+        )
+        .service(
+            route("/admin/v1/subscriptions/{id:[^/:]+}", "GET, PATCH")
+                .route(get().to(subscriptions::read))
+                .route(patch().to(subscriptions::amend)),
+        )
+        .service(verb("/admin/v1/subscriptions/{id:[^/:]+}:suspend").route(post().to(subscriptions::suspend)))
+        .service(verb("/admin/v1/subscriptions/{id:[^/:]+}:resume").route(post().to(subscriptions::resume)))
+        .service(verb("/admin/v1/subscriptions/{id:[^/:]+}:renew").route(post().to(subscriptions::renew)))
+        .service(verb("/admin/v1/subscriptions/{id:[^/:]+}:cancel").route(post().to(subscriptions::cancel)))
+        .service(
+            route("/admin/v1/subscriptions/{id:[^/:]+}/add-on-purchases", "GET, POST")
+                .route(get().to(add_on_purchases::list))
+                .route(post().to(add_on_purchases::create)),
+        )
+        .service(
+            route(
+                "/admin/v1/subscriptions/{id:[^/:]+}/add-on-purchases/{purchase_id:[^/:]+}",
+                "DELETE, GET, PATCH",
+            )
+            .route(delete().to(add_on_purchases::end))
+            .route(get().to(add_on_purchases::read))
+            .route(patch().to(add_on_purchases::amend)),
+        )
+        .service(
+            route("/admin/v1/licenses", "GET, POST")
+                .route(get().to(licenses::list))
+                .route(post().to(licenses::create)),
+        )
+        .service(
+            route("/admin/v1/licenses/{id:[^/:]+}", "GET, PATCH")
+                .route(get().to(licenses::read))
+                .route(patch().to(licenses::amend)),
+        )
+        .service(verb("/admin/v1/licenses/{id:[^/:]+}:revoke").route(post().to(licenses::revoke)))
+        .service(verb("/admin/v1/licenses/{id:[^/:]+}:reissue").route(post().to(licenses::reissue)))
+        .service(route("/admin/v1/instances", "GET").route(get().to(instances::list)))
+        .service(route("/admin/v1/instances/{uid:[^/:]+}", "GET").route(get().to(instances::read)))
+        .service(
+            route("/admin/v1/instances/{uid:[^/:]+}/entitlements", "GET").route(get().to(instances::explain)),
+        )
+        .service(
+            route("/admin/v1/instances/{uid:[^/:]+}/issuances", "GET").route(get().to(instances::issuances)),
+        )
+        .service(verb("/admin/v1/instances/{uid:[^/:]+}:block").route(post().to(instances::block)))
+        .service(verb("/admin/v1/instances/{uid:[^/:]+}:unblock").route(post().to(instances::unblock)))
+        .service(verb("/admin/v1/instances/{uid:[^/:]+}:release").route(post().to(instances::release)))
+        .service(
+            verb("/admin/v1/instances/{uid:[^/:]+}:allow-reactivation")
+                .route(post().to(instances::allow_reactivation)),
+        )
+        .service(
+            route("/admin/v1/backends", "GET, POST")
+                .route(get().to(backends::list))
+                .route(post().to(backends::create)),
+        )
+        .service(
+            route("/admin/v1/backends/{name:[^/:]+}", "GET, PATCH")
+                .route(get().to(backends::read))
+                .route(patch().to(backends::amend)),
+        )
+        .service(
+            verb("/admin/v1/backends/{name:[^/:]+}:rotate-token").route(post().to(backends::rotate_token)),
+        )
+        .service(
+            route("/admin/v1/admin-tokens", "GET, POST")
+                .route(get().to(admin_tokens::list))
+                .route(post().to(admin_tokens::create)),
+        )
+        .service(
+            route("/admin/v1/admin-tokens/{id:[^/:]+}", "DELETE, GET")
+                .route(delete().to(admin_tokens::revoke))
+                .route(get().to(admin_tokens::read)),
+        );
+}
+
+/// A verb on a resource is a POST.
+fn verb(path: &str) -> Resource {
+    route(path, "POST")
+}
+
+/// The description of the routes.
+#[derive(OpenApi)]
+#[openapi(paths(
+    add_on_purchases::amend,
+    add_on_purchases::create,
+    add_on_purchases::end,
+    add_on_purchases::list,
+    add_on_purchases::read,
+    admin_tokens::create,
+    admin_tokens::list,
+    admin_tokens::read,
+    admin_tokens::revoke,
+    backends::amend,
+    backends::create,
+    backends::list,
+    backends::read,
+    backends::rotate_token,
+    customers::amend,
+    customers::archive,
+    customers::create,
+    customers::list,
+    customers::read,
+    instances::allow_reactivation,
+    instances::block,
+    instances::explain,
+    instances::issuances,
+    instances::list,
+    instances::read,
+    instances::release,
+    instances::unblock,
+    licenses::amend,
+    licenses::create,
+    licenses::list,
+    licenses::read,
+    licenses::reissue,
+    licenses::revoke,
+    subscriptions::amend,
+    subscriptions::cancel,
+    subscriptions::create,
+    subscriptions::list,
+    subscriptions::read,
+    subscriptions::renew,
+    subscriptions::resume,
+    subscriptions::suspend,
+))]
+pub(crate) struct Description;
