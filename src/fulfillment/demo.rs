@@ -23,7 +23,7 @@ pub async fn sell(
     connection: &mut PgConnection,
     circumstances: &Circumstances<'_>,
 ) -> Result<Credential, FulfillmentError> {
-    let Circumstances { now, catalog, .. } = *circumstances;
+    let (now, catalog) = (circumstances.clock.now(), circumstances.catalog);
     let customer = NewCustomer {
         name: "Demo customer".to_owned(),
         email: None,
@@ -35,8 +35,8 @@ pub async fn sell(
     let subscription = NewSubscription {
         customer_id: customer.id,
         license_type: plan.name.clone(),
-        starts_at: starts_at.clone(),
-        ends_at: ends_at.clone(),
+        starts_at,
+        ends_at,
         time_zone: Tz::UTC,
         seats: 25,
         trial: false,

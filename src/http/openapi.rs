@@ -6,7 +6,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 use utoipa_swagger_ui::SwaggerUi;
 
-use super::{catalog, entitlements, health, instances, key_sets, sync};
+use super::{admin, catalog, entitlements, health, instances, key_sets, sync};
 
 /// The description of every route.
 #[derive(OpenApi)]
@@ -48,7 +48,14 @@ impl Modify for SecuritySchemes {
 pub(crate) fn configure(config: &mut web::ServiceConfig) {
     config
         .service(web::resource("/docs").route(web::get().to(to_page)))
-        .service(SwaggerUi::new("/docs/{_:.*}").url("/openapi.json", Description::openapi()));
+        .service(SwaggerUi::new("/docs/{_:.*}").url("/openapi.json", description()));
+}
+
+/// The description of all that is served here.
+fn description() -> utoipa::openapi::OpenApi {
+    let mut description = Description::openapi();
+    description.merge(admin::Description::openapi());
+    description
 }
 
 async fn to_page() -> HttpResponse {
