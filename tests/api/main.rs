@@ -6,5 +6,6 @@
     reason = "a test that cannot go on has failed, and may say so"
 )]
 
+mod catalogs;
 mod databases;
 mod support;
