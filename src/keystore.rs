@@ -76,13 +76,16 @@ impl Keystore {
         self.signers.read().unwrap_or_else(PoisonError::into_inner).get(kid).cloned()
     }
 
-    /// Opens a private half, proves that it is the one that its kid names, and
-    /// remembers the signer.
+    /// Opens the private half of an access-token key, proves that it is the one that its
+    /// kid names, and remembers the signer.
     ///
     /// # Errors
     ///
-    /// The private half does not open, or belongs to another key.
+    /// The private half does not open, or belongs to another key; the key has another purpose.
     pub fn unseal_signer(&self, key: &SealedKey) -> Result<Arc<Signer>, KeystoreError> {
+        if key.purpose != Purpose::AccessTokens {
+            return Err(KeystoreError::Unusable);
+        }
         let signer = Arc::new(unseal_signer(&*self.kek, key)?);
         self.signers
             .write()
@@ -200,6 +203,8 @@ pub enum KeystoreError {
     NoRandomness,
     #[error(transparent)]
     Sealing(#[from] SealingError),
+    #[error("our own verifier does not accept what {kid} signs")]
+    SelfTest { kid: Kid },
     #[error("the key cannot be used for signing here")]
     Unusable,
     #[error("the private half that is stored for {kid} belongs to another key")]

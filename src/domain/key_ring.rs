@@ -64,7 +64,7 @@ pub const LEFT_AT_ACTIVATION: TimeDelta = TimeDelta::days(90);
 /// Tolerated clock difference between us and a verifier. A key waits this much
 /// longer than its last token before it leaves, or a token could outlive the key
 /// that proves it.
-pub const LEEWAY: TimeDelta = TimeDelta::seconds(30);
+pub const LEEWAY: TimeDelta = TimeDelta::seconds(token_authority_verifier::LEEWAY.as_secs().cast_signed());
 
 impl KeyRing {
     /// A ring as it was stored.

@@ -1,20 +1,19 @@
 //! The next key set: what the root is asked to sign, and the proof that it did.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use token_authority_verifier::{
-    Denial as ManifestDenial, Jwk, KeySet, Manifest, ManifestKey, Root, SignedManifest, Timestamp, Verified,
+    Denial as ManifestDenial, Jwk, KeySet, LEEWAY, MAX_TOKEN_TTL, Manifest, ManifestKey, Root,
+    SignedManifest, Timestamp, Verified,
 };
 
 use super::RotationError;
 use crate::domain::key_ring::{
-    Denial, Digest, KeyRing, KeySetRecord, Kid, LEEWAY, LEFT_AT_ACTIVATION, LastToken, Purpose,
+    Denial, Digest, KeyRing, KeySetRecord, Kid, LEFT_AT_ACTIVATION, LastToken, Purpose,
 };
 use crate::storage::key_sets::StoredKeySet;
-
-/// The longest life of a token that verifiers accept.
-pub const MAX_TOKEN_TTL: TimeDelta = TimeDelta::hours(72);
 
 /// A key set that nobody has signed yet.
 #[derive(Clone, Debug)]
@@ -149,6 +148,6 @@ pub(super) fn timestamp(at: DateTime<Utc>) -> Timestamp {
     Timestamp::from_unix(at.timestamp()).unwrap_or(Timestamp::MAX)
 }
 
-fn seconds(span: TimeDelta) -> u32 {
-    u32::try_from(span.num_seconds()).unwrap_or(u32::MAX)
+fn seconds(span: Duration) -> u32 {
+    u32::try_from(span.as_secs()).unwrap_or(u32::MAX)
 }
