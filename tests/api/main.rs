@@ -8,4 +8,6 @@
 
 mod catalogs;
 mod databases;
+mod key_birth;
+mod key_schema;
 mod support;

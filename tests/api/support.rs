@@ -2,3 +2,4 @@
 
 pub(crate) mod database;
 pub(crate) mod durable;
+pub(crate) mod keys;
