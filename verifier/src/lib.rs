@@ -1,5 +1,5 @@
-//! Verifies token-authority's tokens offline, against a key set that is compiled into the backend.
-
+// The crate's page is its README, whose examples are compiled and run as tests.
+#![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 

@@ -1,5 +1,6 @@
 //! Runs the vectors in `tests/vectors`, and proves that they are what the generator makes.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -74,7 +75,7 @@ fn every_token_gets_its_verdict() {
     );
     let manifest = manifest(&root(setup.root_digest));
     let embedded = Verifier::from_manifest(&manifest, jwks.as_bytes(), setup.audience).unwrap();
-    let mut seen = std::collections::BTreeSet::new();
+    let mut seen = BTreeSet::new();
     for file in generate::TOKEN_FILES {
         let tokens: Tokens = serde_json::from_str(&read(file)).unwrap();
         for case in tokens.cases {
@@ -96,6 +97,34 @@ fn every_token_gets_its_verdict() {
         }
     }
     assert!(seen.len() > 150, "{} cases", seen.len());
+}
+
+/// Every code has a token that gets it, and a line in the page on tokens.
+#[test]
+fn every_code_is_tried_and_documented() {
+    let page = fs::read_to_string(directory().join("../../../docs/token-format.md")).unwrap();
+    let (_, table) = page.split_once("## What a verifier checks").unwrap();
+    let (table, _) = table.split_once("A token that passes").unwrap();
+    let in_last_column =
+        |row: &str| row.trim_end_matches(" |").rsplit_once("| ").map(|(_, cell)| cell.to_owned());
+    let documented: BTreeSet<_> = table
+        .lines()
+        .filter(|line| line.starts_with("| ") && line.as_bytes()[2].is_ascii_digit())
+        .filter_map(in_last_column)
+        .flat_map(|cell| cell.split(", ").map(|code| code.trim_matches('`').to_owned()).collect::<Vec<_>>())
+        .collect();
+    let mut tried = BTreeSet::new();
+    for file in generate::TOKEN_FILES {
+        let tokens: Tokens = serde_json::from_str(&read(file)).unwrap();
+        tried.extend(tokens.cases.into_iter().map(|case| case.expect));
+    }
+    assert!(tried.remove("valid"));
+    assert_eq!(tried, documented);
+    let source = include_str!("../../src/verify_error.rs");
+    for code in &tried {
+        assert!(source.contains(&format!("=> \"{code}\"")), "{code}");
+    }
+    assert_eq!(source.matches("=> \"").count(), tried.len());
 }
 
 #[derive(Deserialize)]
