@@ -9,6 +9,7 @@ mod values;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 
@@ -22,6 +23,9 @@ pub const PREFIX: &str = "TOKEN_AUTHORITY_";
 
 /// Variables with our prefix that are no settings: they choose where settings come from.
 const RESERVED_VARIABLES: &[&str] = &["TOKEN_AUTHORITY_CONFIG"];
+
+/// What the manifests of our key sets tell verifiers (`max_token_ttl`).
+const LONGEST_TOKEN_LIFETIME: Duration = Duration::from_secs(72 * 60 * 60);
 
 /// One thing that is wrong with the settings.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -173,6 +177,13 @@ impl Settings {
                 "must be shorter than `token_lifetime`, or access lapses between syncs",
             );
         }
+        for (name, lifetime) in
+            [("token_lifetime", self.token_lifetime), ("legacy_token_lifetime", self.legacy_token_lifetime)]
+        {
+            if lifetime > LONGEST_TOKEN_LIFETIME {
+                reader.complain(name, "must be 72h at most: verifiers refuse tokens that live longer");
+            }
+        }
         if self.sync_batch_size > self.sync_queue_limit {
             reader.complain("sync_queue_limit", "must hold at least one batch (`sync_batch_size`)");
         }
@@ -309,6 +320,7 @@ mod tests {
         assert!(
             sentence(from_variables(&[("TOKEN_AUTHORITY_SYNC_INTERVAL", "8h")])).contains("`token_lifetime`")
         );
+        assert!(sentence(from_variables(&[("TOKEN_AUTHORITY_TOKEN_LIFETIME", "73h")])).contains("72h at most"));
         assert!(sentence(from_variables(&[("TOKEN_AUTHORITY_SYNC_QUEUE_LIMIT", "8")])).contains("one batch"));
         assert!(
             sentence(from_variables(&[("TOKEN_AUTHORITY_ROOT_KEY_FILE", "r")])).contains("stays offline")

@@ -56,17 +56,22 @@ async fn tidy(app: &App) -> Result<(), StorageError> {
 }
 
 /// Shows each active key as 1, and those that were active before as 0.
-async fn show_active_keys(app: &App, shown: &mut HashSet<(String, String)>) -> Result<(), StorageError> {
+async fn show_active_keys(app: &App, shown: &mut HashSet<ActiveKey>) -> Result<(), StorageError> {
     let mut tx = app.database.begin().await?;
     let active = signing_keys::list_active(&mut tx, app.settings.environment.as_str()).await?;
-    let active: HashSet<_> = active.iter().map(|key| (key.kid.to_string(), key.alg.to_string())).collect();
-    for (kid, alg) in shown.union(&active) {
-        let is_active = active.contains(&(kid.clone(), alg.clone()));
-        gauge!(ACTIVE_KEY, "kid" => kid.clone(), "alg" => alg.clone()).set(f64::from(u8::from(is_active)));
+    let active: HashSet<ActiveKey> =
+        active.iter().map(|key| (key.kid.to_string(), key.alg.as_str(), key.purpose.name())).collect();
+    for key in shown.union(&active) {
+        let (kid, alg, purpose) = key.clone();
+        gauge!(ACTIVE_KEY, "kid" => kid, "alg" => alg, "purpose" => purpose)
+            .set(f64::from(u8::from(active.contains(key))));
     }
     shown.extend(active);
     Ok(())
 }
+
+/// The labels of the gauge: kid, algorithm, purpose.
+type ActiveKey = (String, &'static str, &'static str);
 
 /// How soon a change of keys shows in the metrics.
 const OFTEN: Duration = Duration::from_secs(5);

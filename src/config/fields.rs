@@ -171,7 +171,7 @@ settings! {
     log_format: LogFormat = "json", "`json` or `text`";
 
     /// Which events are logged, as in the tracing crates: a level, or `target=level`, separated by commas.
-    log_filter: LogFilter = "info,sqlx::postgres::notice=warn", "filter";
+    log_filter: LogFilter = "info,actix_server=warn,sqlx::postgres::notice=warn", "filter";
 
     /// How long a shutdown lets requests finish that have begun.
     shutdown_timeout: Duration = "30s", "duration";

@@ -2,7 +2,7 @@
 
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 
-/// The kid and algorithm of each active signing key, as labels; always 1. Labels `kid`, `alg`.
+/// Each active key, as labels; 1 while it is active. Labels `kid`, `alg`, `purpose`.
 pub const ACTIVE_KEY: &str = "token_authority_active_key";
 /// Authentications that failed. Label `surface`: `instances`, `backends`, `admin`, `legacy`.
 pub const AUTHENTICATION_FAILURES: &str = "token_authority_authentication_failures_total";
@@ -64,8 +64,8 @@ pub const METRICS: &[Metric] = &[
         name: ACTIVE_KEY,
         kind: Kind::Gauge,
         unit: Unit::Count,
-        labels: &["kid", "alg"],
-        about: "1 for each signing key that is active, by kid and algorithm",
+        labels: &["kid", "alg", "purpose"],
+        about: "1 for each key that is active, by kid, algorithm and purpose; access_tokens is what mints",
     },
     Metric {
         name: AUTHENTICATION_FAILURES,

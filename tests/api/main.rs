@@ -8,6 +8,7 @@
 
 mod catalogs;
 mod databases;
+mod foreign;
 mod key_birth;
 mod key_schema;
 mod support;

@@ -44,7 +44,7 @@ impl Library {
     /// Installs the library first, unless an earlier run did.
     pub(crate) fn ask(self, question: &Question<'_>) -> BTreeMap<String, Option<String>> {
         let folder = self.install();
-        let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/foreign");
+        let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/api/foreign");
         let mut command = match self {
             Self::Jose => Command::new("node"),
             Self::PyJwt => Command::new(folder.join("bin/python")),

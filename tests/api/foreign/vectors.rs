@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::library::{Case, Library, Question};
+use super::library::{Case, Library, Question};
 
 #[test]
 fn npm_jose_takes_every_good_token_and_refuses_what_was_tampered_with() {
