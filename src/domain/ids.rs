@@ -37,10 +37,10 @@ macro_rules! uuid_kinds {
         }
 
         impl FromStr for $name {
-            type Err = uuid::Error;
+            type Err = NotAUuid;
 
             fn from_str(text: &str) -> Result<Self, Self::Err> {
-                Uuid::parse_str(text).map(Self)
+                parse(text).map(Self)
             }
         }
 
@@ -74,8 +74,41 @@ uuid_kinds! {
     SubscriptionId
 }
 
+/// A text that is no UUID as RFC 9562 §4 writes it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("must be a UUID, such as 01a1f98f-638c-7e41-a2c1-a5602970731c")]
+pub struct NotAUuid;
+
+/// One spelling only: a record has one address.
+fn parse(text: &str) -> Result<Uuid, NotAUuid> {
+    if text.len() != uuid::fmt::Hyphenated::LENGTH {
+        return Err(NotAUuid);
+    }
+    Uuid::try_parse(text).map_err(|_| NotAUuid)
+}
+
 /// A version 7 UUID at `now`; random in every other bit.
 fn uuid_v7(now: DateTime<Utc>) -> Uuid {
     let seconds = u64::try_from(now.timestamp()).unwrap_or(0);
     Uuid::new_v7(Timestamp::from_unix(NoContext, seconds, now.timestamp_subsec_nanos()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_has_one_spelling() {
+        let id: CustomerId = "01a1f98f-638c-7e41-a2c1-a5602970731c".parse().unwrap();
+        assert_eq!(id.to_string(), "01a1f98f-638c-7e41-a2c1-a5602970731c");
+        for text in [
+            "",
+            "01a1f98f638c7e41a2c1a5602970731c",
+            "{01a1f98f-638c-7e41-a2c1-a5602970731c}",
+            "urn:uuid:01a1f98f-638c-7e41-a2c1-a5602970731c",
+            "01a1f98f-638c-7e41-a2c1-a5602970731x",
+        ] {
+            assert_eq!(text.parse::<CustomerId>(), Err(NotAUuid), "{text}");
+        }
+    }
 }

@@ -68,6 +68,7 @@ impl ApiError {
     #[must_use]
     pub(crate) fn invalid(errors: Vec<InvalidValue>) -> Self {
         let detail = match errors.as_slice() {
+            [one] if one.pointer.is_empty() => one.detail.clone(),
             [one] => format!("{}: {}", one.pointer, one.detail),
             several => format!("{} values are wrong.", several.len()),
         };

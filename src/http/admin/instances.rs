@@ -190,7 +190,7 @@ pub(crate) async fn issuances(desk: Desk) -> Result<HttpResponse, ApiError> {
         return Err(ApiError::not_found(KIND));
     }
     let rows = issued_tokens::list_of_instance(&mut connection, uid, page.after, page.fetch()).await?;
-    page.answer(&desk, rows, |row| row.jti, |row| serde_json::to_value(IssuanceView::from(row)))
+    page.answer(&desk, rows, |row| row.jti, |row| IssuanceView::from(row))
 }
 
 /// `POST /admin/v1/instances/{uid}:block`

@@ -49,12 +49,12 @@ impl<C: Display> Page<C> {
     ///
     /// # Errors
     /// A fault.
-    pub(crate) fn answer<R>(
+    pub(crate) fn answer<R, V: Serialize>(
         &self,
         desk: &Desk,
         mut rows: Vec<R>,
         key: impl FnOnce(&R) -> C,
-        view: impl FnMut(&R) -> Result<serde_json::Value, serde_json::Error>,
+        view: impl FnMut(&R) -> V,
     ) -> Result<HttpResponse, ApiError> {
         let limit = usize::try_from(self.limit).map_err(ApiError::fault)?;
         let has_more = rows.len() > limit;
@@ -64,10 +64,10 @@ impl<C: Display> Page<C> {
             Some(last) => Some(self.seal(&desk.app.keystore, &key(last))?),
             None => None,
         };
-        let items = rows.iter().map(view).collect::<Result<Vec<_>, _>>().map_err(ApiError::fault)?;
+        let items = rows.iter().map(view).collect();
         Ok(HttpResponse::Ok()
             .insert_header((CACHE_CONTROL, "no-store"))
-            .json(PageView { items, next_page_token }))
+            .json(PageView::<V> { items, next_page_token }))
     }
 
     /// The page of these records.
@@ -81,7 +81,7 @@ impl<C: Display> Page<C> {
         key: impl FnOnce(&R) -> C,
     ) -> Result<HttpResponse, ApiError> {
         let seen = desk.seen();
-        self.answer(desk, rows, key, |row| serde_json::to_value(row.view(seen)))
+        self.answer(desk, rows, key, |row| row.view(seen))
     }
 
     fn seal(&self, keystore: &Keystore, last: &C) -> Result<String, ApiError> {
