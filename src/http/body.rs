@@ -83,7 +83,11 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     if bytes.trim_ascii_start().first() == Some(&b'[') {
         serde_json::from_slice::<serde::de::IgnoredAny>(bytes).map_err(|error| malformed(&error))?;
         let detail = "the body must be an object".to_owned();
-        return Err(ApiError::invalid(vec![InvalidValue { pointer: String::new(), code: "wrong_type", detail }]));
+        return Err(ApiError::invalid(vec![InvalidValue {
+            pointer: String::new(),
+            code: "wrong_type",
+            detail,
+        }]));
     }
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
