@@ -203,6 +203,8 @@ create trigger instances_cap before insert or update of state, kind on instances
 
 create table instance_credentials (
     id            uuid primary key,
+    -- Which came first, where two are of one instant.
+    sequence      bigint not null generated always as identity,
     instance_uid  uuid not null references instances (uid),
     digest        bytea not null,
     -- How it came about: a contest can arise only between activations.
@@ -216,7 +218,7 @@ create table instance_credentials (
     constraint instance_credentials_digest_length check (octet_length(digest) = 32),
     constraint instance_credentials_origin check (origin in ('activation', 'rotation'))
 );
-create index instance_credentials_instance on instance_credentials (instance_uid, created_at);
+create index instance_credentials_instance on instance_credentials (instance_uid, sequence);
 
 -- Two live secrets at most. `created_at` of the newest is the time of the change.
 create function keep_two_credentials() returns trigger language plpgsql as $$

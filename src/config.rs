@@ -320,7 +320,9 @@ mod tests {
         assert!(
             sentence(from_variables(&[("TOKEN_AUTHORITY_SYNC_INTERVAL", "8h")])).contains("`token_lifetime`")
         );
-        assert!(sentence(from_variables(&[("TOKEN_AUTHORITY_TOKEN_LIFETIME", "73h")])).contains("72h at most"));
+        assert!(
+            sentence(from_variables(&[("TOKEN_AUTHORITY_TOKEN_LIFETIME", "73h")])).contains("72h at most")
+        );
         assert!(sentence(from_variables(&[("TOKEN_AUTHORITY_SYNC_QUEUE_LIMIT", "8")])).contains("one batch"));
         assert!(
             sentence(from_variables(&[("TOKEN_AUTHORITY_ROOT_KEY_FILE", "r")])).contains("stays offline")

@@ -327,7 +327,7 @@ left join lateral ( \
            array_agg(origin = 'rotation') as credential_by_rotation, array_agg(first_used_at) as credential_first_used, \
            array_agg(last_used_at) as credential_last_used, array_agg(dies_at) as credential_dies \
     from (select id, digest, origin, first_used_at, last_used_at, dies_at from instance_credentials \
-          where instance_uid = i.uid order by created_at, id) one) c on true \
+          where instance_uid = i.uid order by sequence) one) c on true \
 left join lateral ( \
     select sync_digest, issued_at, idempotency from issuances \
     where instance_number = i.number and jti >= first_jti_of($3) order by jti desc limit 1) t on true \

@@ -65,14 +65,12 @@ pub async fn update_to_make_room(
     now: DateTime<Utc>,
 ) -> Result<(), StorageError> {
     sqlx::query(
-        "update instance_credentials set dies_at = $2 \
-         where id = (select id from instance_credentials \
-                     where instance_uid = $1 and (dies_at is null or dies_at > $2) \
-                       and (select count(*) from instance_credentials \
-                            where instance_uid = $1 and (dies_at is null or dies_at > $2)) >= 2 \
-                     order by (first_used_at is null and created_at > (select min(created_at) from instance_credentials \
-                               where instance_uid = $1 and (dies_at is null or dies_at > $2))) desc, \
-                              last_used_at nulls first, created_at limit 1)",
+        "with live as (select id, sequence, first_used_at, last_used_at from instance_credentials \
+                       where instance_uid = $1 and (dies_at is null or dies_at > $2)) \
+         update instance_credentials set dies_at = $2 \
+         where id = (select id from live where (select count(*) from live) >= 2 \
+                     order by (first_used_at is null and sequence = (select max(sequence) from live)) desc, \
+                              last_used_at nulls first, sequence limit 1)",
     )
     .bind(instance.as_uuid())
     .bind(now)

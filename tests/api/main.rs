@@ -6,9 +6,11 @@
     reason = "a test that cannot go on has failed, and may say so"
 )]
 
+mod activation;
 mod catalogs;
 mod databases;
 mod foreign;
 mod key_birth;
 mod key_schema;
 mod support;
+mod sync;

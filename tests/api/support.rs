@@ -1,5 +1,7 @@
 //! What tests start from: see each module.
 
+pub(crate) mod app;
 pub(crate) mod database;
 pub(crate) mod durable;
+pub(crate) mod installation;
 pub(crate) mod keys;

@@ -1,0 +1,322 @@
+//! `/v1/instances`: activation, secrets, release, and what is switched off.
+
+use chrono::TimeDelta;
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use crate::support::app::{Instance, TestApp, activate, activation, beginning, fresh_uuid, sell, send, text};
+use crate::support::installation::Installation;
+
+async fn post(app: &TestApp, body: &Value) -> crate::support::app::Answer {
+    send(app.request(Method::POST, "/v1/instances").json(body)).await
+}
+
+fn version() -> Value {
+    json!({ "version": "17.6.1" })
+}
+
+#[tokio::test]
+async fn an_installation_activates_once_and_is_known_when_it_comes_again() {
+    let app = TestApp::start().await;
+    let sold = sell(&app, Some("duo_pro"), 5).await;
+    let body = activation(&sold.activation_code, &fresh_uuid());
+    let first = post(&app, &body).await.expect(StatusCode::CREATED);
+    assert!(text(&first["instance_secret"]).starts_with("tai_"));
+    assert_eq!(
+        first["subscription"],
+        json!({
+            "license_type": "premium", "starts_at": "2026-11-10T00:00:00Z", "ends_at": "2027-11-10T00:00:00Z",
+            "seats": 10, "trial": false, "time_zone": "UTC",
+        })
+    );
+    assert_eq!(first["sync"], json!({ "interval_seconds": 3600, "refresh_after": "2026-11-20T12:00:00Z" }));
+    let again = post(&app, &body).await.expect(StatusCode::OK);
+    assert_eq!(again["instance_uid"], first["instance_uid"]);
+    assert_ne!(again["instance_secret"], first["instance_secret"]);
+}
+
+#[tokio::test]
+async fn an_unknown_code_is_told_like_a_mistyped_one_and_changes_nothing() {
+    let app = TestApp::start().await;
+    let sold = sell(&app, None, 1).await;
+    let other = TestApp::start().await;
+    let mut mistyped = sold.activation_code.clone();
+    mistyped.pop();
+    for code in [mistyped.as_str(), "tac_nonsense", "", &sold.activation_code.replace("tac_", "tai_")] {
+        post(&app, &activation(code, &fresh_uuid()))
+            .await
+            .refused(StatusCode::UNAUTHORIZED, "unauthenticated");
+    }
+    let elsewhere = post(&other, &activation(&sold.activation_code, &fresh_uuid())).await;
+    let told = elsewhere.refused(StatusCode::UNAUTHORIZED, "unauthenticated");
+    assert_eq!(told["detail"], "The credential is missing, wrong or expired.");
+    assert_eq!(app.admin_get("/admin/v1/instances").await["items"], json!([]));
+}
+
+#[tokio::test]
+async fn wrong_values_are_told_all_at_once_with_their_pointers() {
+    let app = TestApp::start().await;
+    let sold = sell(&app, None, 1).await;
+    let body = json!({
+        "activation_code": sold.activation_code, "instance_id": "no-uuid", "hostname": " ", "version": "seventeen",
+        "deployment": "somewhere", "kind": "toy", "proof": "x.y.z", "something_new": true,
+    });
+    let problem = post(&app, &body).await.refused(StatusCode::UNPROCESSABLE_ENTITY, "invalid_parameters");
+    let pointers: Vec<_> =
+        problem["errors"].as_array().unwrap().iter().map(|error| text(&error["pointer"])).collect();
+    assert_eq!(pointers, ["/instance_id", "/hostname", "/version", "/deployment", "/kind", "/public_key"]);
+}
+
+#[tokio::test]
+async fn the_cap_counts_each_kind_and_the_last_place_is_given_once() {
+    let app = TestApp::start().await;
+    let replica = app.another().await;
+    let sold = sell(&app, None, 1).await;
+    let attempts = (0..8).map(|n| {
+        let app = if n % 2 == 0 { &app } else { &replica };
+        let body = activation(&sold.activation_code, &fresh_uuid());
+        async move { post(app, &body).await }
+    });
+    let answers = futures_util::future::join_all(attempts).await;
+    let (won, lost): (Vec<_>, Vec<_>) =
+        answers.iter().partition(|answer| answer.status == StatusCode::CREATED);
+    assert_eq!(won.len(), 1, "{answers:?}");
+    for answer in lost {
+        answer.refused(StatusCode::FORBIDDEN, "instance_cap_reached");
+    }
+    let mut staging = activation(&sold.activation_code, &fresh_uuid());
+    staging["kind"] = "staging".into();
+    post(&app, &staging).await.expect(StatusCode::CREATED);
+}
+
+#[tokio::test]
+async fn a_released_instance_frees_its_place_when_its_last_token_expires() {
+    let app = TestApp::start().await;
+    let sold = sell(&app, None, 1).await;
+    let instance = activate(&app, &sold.activation_code).await;
+    instance.sync(&app, &version()).await.expect(StatusCode::OK);
+    let receipt =
+        send(instance.request(&app, Method::DELETE, "/v1/instances/me")).await.expect(StatusCode::OK);
+    assert_eq!(
+        receipt,
+        json!({
+            "instance_uid": instance.uid, "state": "released", "released_at": "2026-11-20T12:00:00Z",
+            "place_held_until": "2026-11-20T20:00:00Z",
+        })
+    );
+    // Asked again, the receipt is the same; and there are no more tokens.
+    let again = send(instance.request(&app, Method::DELETE, "/v1/instances/me")).await.expect(StatusCode::OK);
+    assert_eq!(again, receipt);
+    instance.sync(&app, &version()).await.refused(StatusCode::FORBIDDEN, "instance_released");
+
+    let newcomer = activation(&sold.activation_code, &fresh_uuid());
+    post(&app, &newcomer).await.refused(StatusCode::FORBIDDEN, "instance_cap_reached");
+    app.clock.set(beginning() + TimeDelta::hours(8));
+    post(&app, &newcomer).await.expect(StatusCode::CREATED);
+}
+
+#[tokio::test]
+async fn an_instance_that_is_active_under_another_license_is_not_taken_over() {
+    let app = TestApp::start().await;
+    let (first, second) = (sell(&app, None, 1).await, sell(&app, None, 1).await);
+    let instance = activate(&app, &first.activation_code).await;
+    let moved = activation(&second.activation_code, &instance.instance_id);
+    post(&app, &moved).await.refused(StatusCode::CONFLICT, "instance_mismatch");
+    send(instance.request(&app, Method::DELETE, "/v1/instances/me")).await.expect(StatusCode::OK);
+    post(&app, &moved).await.expect(StatusCode::CREATED);
+}
+
+#[tokio::test]
+async fn after_a_rotation_the_old_secret_goes_on_for_seven_days_from_the_first_use_of_the_new_one() {
+    let app = TestApp::start().await;
+    let sold = sell(&app, None, 1).await;
+    let old = activate(&app, &sold.activation_code).await;
+    let rotated = send(old.request(&app, Method::POST, "/v1/instances/me/credential"))
+        .await
+        .expect(StatusCode::CREATED);
+    let new = Instance { secret: text(&rotated["instance_secret"]), ..old.clone() };
+
+    app.clock.set(beginning() + TimeDelta::days(30));
+    old.sync(&app, &version()).await.expect(StatusCode::OK);
+    new.sync(&app, &version()).await.expect(StatusCode::OK);
+    app.clock.set(beginning() + TimeDelta::days(37) - TimeDelta::seconds(1));
+    old.sync(&app, &version()).await.expect(StatusCode::OK);
+    app.clock.set(beginning() + TimeDelta::days(37));
+    old.sync(&app, &version()).await.refused(StatusCode::UNAUTHORIZED, "unauthenticated");
+    new.sync(&app, &version()).await.expect(StatusCode::OK);
+    let seen = app.admin_get(&format!("/admin/v1/instances/{}", new.uid)).await;
+    assert_eq!(seen["identity_contested_at"], Value::Null);
+}
+
+#[tokio::test]
+async fn two_installations_with_one_identity_are_noticed_and_both_go_on() {
+    let app = TestApp::start().await;
+    let sold = sell(&app, None, 1).await;
+    let original = activate(&app, &sold.activation_code).await;
+    let body = activation(&sold.activation_code, &original.instance_id);
+    let copied = post(&app, &body).await.expect(StatusCode::OK);
+    let copy = Instance { secret: text(&copied["instance_secret"]), ..original.clone() };
+
+    copy.sync(&app, &version()).await.expect(StatusCode::OK);
+    original.sync(&app, &version()).await.expect(StatusCode::OK);
+    let seen = app.admin_get(&format!("/admin/v1/instances/{}", original.uid)).await;
+    assert_eq!(seen["identity_contested_at"], "2026-11-20T12:00:00Z");
+
+    app.clock.set(beginning() + TimeDelta::days(30));
+    copy.sync(&app, &version()).await.expect(StatusCode::OK);
+    original.sync(&app, &version()).await.expect(StatusCode::OK);
+}
+
+#[tokio::test]
+async fn an_activation_whose_answer_was_lost_can_be_repeated_without_end() {
+    let app = TestApp::start().await;
+    let sold = sell(&app, None, 1).await;
+    let first = activate(&app, &sold.activation_code).await;
+    let body = activation(&sold.activation_code, &first.instance_id);
+    let mut latest = first.clone();
+    for _ in 0..4 {
+        let again = post(&app, &body).await.expect(StatusCode::OK);
+        latest = Instance { secret: text(&again["instance_secret"]), ..first.clone() };
+    }
+    first.sync(&app, &version()).await.expect(StatusCode::OK);
+    latest.sync(&app, &version()).await.expect(StatusCode::OK);
+}
+
+#[tokio::test]
+async fn an_installation_with_a_key_has_no_secret_and_is_activated_again_with_its_key_only() {
+    let app = TestApp::start().await;
+    let sold = sell(&app, Some("duo_pro"), 1).await;
+    let installation = Installation::new(1);
+    let activated = post(&app, &installation.activation(&app, &sold.activation_code)).await;
+    let activated = activated.expect(StatusCode::CREATED);
+    assert!(activated.get("instance_secret").is_none(), "{activated}");
+    let uid = text(&activated["instance_uid"]);
+    let sync = |installation: &Installation| {
+        installation.request(&app, &uid, Method::POST, "/v1/sync").json(&version())
+    };
+    assert_eq!(send(sync(&installation)).await.expect(StatusCode::OK)["instance_uid"], uid);
+
+    let plain = activation(&sold.activation_code, &installation.instance_id);
+    post(&app, &plain).await.refused(StatusCode::FORBIDDEN, "forbidden");
+    let mut thief = Installation::new(2);
+    thief.instance_id.clone_from(&installation.instance_id);
+    let theft = thief.activation(&app, &sold.activation_code);
+    post(&app, &theft).await.refused(StatusCode::FORBIDDEN, "forbidden");
+    post(&app, &installation.activation(&app, &sold.activation_code)).await.expect(StatusCode::OK);
+
+    // An administrator may allow another key once.
+    app.admin_post(&format!("/admin/v1/instances/{uid}:allow-reactivation"), json!({})).await;
+    post(&app, &thief.activation(&app, &sold.activation_code)).await.expect(StatusCode::OK);
+    send(sync(&installation)).await.refused(StatusCode::UNAUTHORIZED, "unauthenticated");
+    send(sync(&thief)).await.expect(StatusCode::OK);
+    let back = installation.activation(&app, &sold.activation_code);
+    post(&app, &back).await.refused(StatusCode::FORBIDDEN, "forbidden");
+}
+
+#[tokio::test]
+async fn a_proof_counts_for_this_key_this_issuer_this_installation_and_this_minute() {
+    let app = TestApp::start().await;
+    let sold = sell(&app, None, 1).await;
+    let installation = Installation::new(1);
+    let good = json!({ "alg": "EdDSA", "typ": "activation-proof+jwt" });
+    let claims = installation.proof_claims(&app);
+    let with = |member: &str, value: Value| {
+        let mut changed = claims.clone();
+        changed[member] = value;
+        installation.jws(&good, &changed)
+    };
+    let now = beginning().timestamp();
+    let proofs = [
+        with("aud", "https://elsewhere.example".into()),
+        with("instance_id", fresh_uuid().into()),
+        with("exp", (now + 61).into()),
+        with("exp", (now - 20).into()),
+        with("iat", (now + 30).into()),
+        with("jti", "".into()),
+        installation.jws(&json!({ "alg": "EdDSA", "typ": "JWT" }), &claims),
+        installation.jws(&json!({ "alg": "none", "typ": "activation-proof+jwt" }), &claims),
+        Installation::new(2).jws(&good, &claims),
+        "one.two".to_owned(),
+    ];
+    for proof in proofs {
+        let mut body = installation.activation(&app, &sold.activation_code);
+        body["proof"] = proof.clone().into();
+        let problem = post(&app, &body).await.refused(StatusCode::UNPROCESSABLE_ENTITY, "invalid_parameters");
+        assert_eq!(problem["errors"][0]["pointer"], "/proof", "{proof}: {problem}");
+    }
+    // A point of small order verifies what nobody signed.
+    let mut weak = installation.activation(&app, &sold.activation_code);
+    weak["public_key"]["x"] = "AQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA".into();
+    let mut private = installation.activation(&app, &sold.activation_code);
+    private["public_key"]["d"] = "x".into();
+    for body in [weak, private] {
+        let problem = post(&app, &body).await.refused(StatusCode::UNPROCESSABLE_ENTITY, "invalid_parameters");
+        assert_eq!(problem["errors"][0]["pointer"], "/public_key", "{problem}");
+    }
+}
+
+#[tokio::test]
+async fn an_assertion_is_taken_once_an_identical_retry_apart() {
+    let app = TestApp::start().await;
+    let sold = sell(&app, None, 1).await;
+    let installation = Installation::new(1);
+    let activated = post(&app, &installation.activation(&app, &sold.activation_code)).await;
+    let uid = text(&activated.expect(StatusCode::CREATED)["instance_uid"]);
+    let header = json!({ "alg": "EdDSA" });
+    let claims = installation.assertion_claims(&app, &uid);
+    let assertion = installation.jws(&header, &claims);
+    let sync = |assertion: &str, body: Value| {
+        app.request(Method::POST, "/v1/sync").bearer_auth(assertion).json(&body)
+    };
+    let first = send(sync(&assertion, version())).await.expect(StatusCode::OK);
+    let retried = send(sync(&assertion, version())).await.expect(StatusCode::OK);
+    assert_eq!(first["tokens"], retried["tokens"]);
+    let replayed = send(sync(&assertion, json!({ "version": "17.7.0" }))).await;
+    replayed.refused(StatusCode::UNAUTHORIZED, "unauthenticated");
+
+    let now = beginning().timestamp();
+    for (member, value) in [
+        ("aud", json!(["http://127.0.0.1:9", "https://elsewhere.example"])),
+        ("aud", json!("https://elsewhere.example")),
+        ("exp", json!(now + 3600)),
+        ("exp", json!(now - 60)),
+        ("sub", json!(fresh_uuid())),
+        ("jti", json!("")),
+    ] {
+        let mut wrong = installation.assertion_claims(&app, &uid);
+        wrong[member] = value;
+        let answer = send(sync(&installation.jws(&header, &wrong), version())).await;
+        answer.refused(StatusCode::UNAUTHORIZED, "unauthenticated");
+    }
+}
+
+#[tokio::test]
+async fn what_its_administrator_switches_off_is_gone_at_the_next_sync_and_comes_back() {
+    let app = TestApp::start().await;
+    let sold = sell(&app, Some("duo_pro"), 1).await;
+    let instance = activate(&app, &sold.activation_code).await;
+    let access = |body: &Value| instance.request(&app, Method::PUT, "/v1/instances/me/access").json(body);
+    let off = json!({ "disabled_unit_primitives": ["duo_chat"], "disabled_backends": ["security_gateway"] });
+    assert_eq!(send(access(&off)).await.expect(StatusCode::OK), off);
+    let read = send(instance.request(&app, Method::GET, "/v1/instances/me/access")).await;
+    assert_eq!(read.expect(StatusCode::OK), off);
+
+    let synced =
+        instance.sync(&app, &json!({ "version": "17.6.1", "explain": true })).await.expect(StatusCode::OK);
+    let backends: Vec<_> =
+        synced["tokens"].as_array().unwrap().iter().map(|token| text(&token["backend"])).collect();
+    assert_eq!(backends, ["ai_gateway", "duo_workflow_service", "observability_backend"]);
+    assert!(!synced["tokens"][0]["unit_primitives"].as_array().unwrap().contains(&"duo_chat".into()));
+    let entitlements = synced["entitlements"].as_array().unwrap();
+    for name in ["duo_chat", "security_scans"] {
+        let why = entitlements.iter().find(|one| one["unit_primitive"] == name).unwrap();
+        assert_eq!((&why["granted"], &why["code"]), (&json!(false), &json!("disabled_by_instance")), "{why}");
+    }
+
+    let unknown = send(access(&json!({ "disabled_unit_primitives": ["duo_chatt"] }))).await;
+    let problem = unknown.refused(StatusCode::UNPROCESSABLE_ENTITY, "invalid_parameters");
+    assert_eq!(problem["errors"][0]["pointer"], "/disabled_unit_primitives/0");
+    send(access(&json!({}))).await.expect(StatusCode::OK);
+    let synced = instance.sync(&app, &version()).await.expect(StatusCode::OK);
+    assert!(synced["tokens"][0]["unit_primitives"].as_array().unwrap().contains(&"duo_chat".into()));
+}
