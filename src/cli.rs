@@ -5,6 +5,7 @@ mod admin_token;
 mod catalog;
 mod config;
 mod database;
+mod dev;
 mod error;
 mod health;
 mod init;
@@ -83,6 +84,7 @@ enum Command {
     Catalog(catalog::CatalogArgs),
     #[command(subcommand)]
     Config(config::ConfigArgs),
+    Dev(dev::DevArgs),
     Health(health::HealthArgs),
     Init(init::InitArgs),
     #[command(subcommand)]
@@ -103,6 +105,7 @@ impl Command {
             Self::AdminToken(args) => args.run(global),
             Self::Catalog(args) => args.run(global),
             Self::Config(args) => args.run(global),
+            Self::Dev(args) => args.run(global),
             Self::Health(args) => args.run(global),
             Self::Init(args) => args.run(global),
             Self::KeySet(args) => args.run(global),

@@ -107,6 +107,12 @@ impl Cluster {
         socket::url(&self.socket_directory, database)
     }
 
+    /// Whether its server runs. It ends by itself only when somebody ends it, or its disk is full.
+    #[must_use]
+    pub fn is_running(&mut self) -> bool {
+        self.server.as_mut().is_some_and(Server::is_running)
+    }
+
     /// Whether this start made the cluster.
     #[must_use]
     pub fn is_new(&self) -> bool {

@@ -26,6 +26,7 @@ pub mod sealed_secrets;
 pub mod signing_keys;
 pub mod subscriptions;
 
+mod creation;
 mod database;
 mod error;
 
@@ -33,6 +34,7 @@ use std::str::FromStr;
 
 use sqlx::postgres::PgQueryResult;
 
+pub use creation::create_if_missing;
 pub use database::{Database, Schema};
 pub use error::StorageError;
 

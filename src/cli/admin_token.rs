@@ -100,7 +100,8 @@ impl CreateArgs {
     }
 }
 
-fn audit_event<'a>(row: &AdminTokenRow, id: &'a str, now: DateTime<Utc>) -> NewAuditEvent<'a> {
+/// What the audit remembers of a new token.
+pub(super) fn audit_event<'a>(row: &AdminTokenRow, id: &'a str, now: DateTime<Utc>) -> NewAuditEvent<'a> {
     NewAuditEvent {
         id: AuditEventId::generate(now),
         at: now,

@@ -1,6 +1,6 @@
 //! One running service, as `serve` and `dev` start it, look after it and stop it.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::sync::Arc;
 
 use tokio::task::JoinHandle;
@@ -32,12 +32,23 @@ impl Service {
         keystore: Keystore,
         catalog: Catalog,
     ) -> Result<Self, CliError> {
-        let issuer = settings.issuer()?.as_str().to_owned();
         let listen = settings.listen;
-        let metrics_listen = settings.metrics_listen;
-        // Both ports first: one that is taken must not leave half a service.
+        // The port first: one that is taken must not leave half a service.
         let listener = TcpListener::bind(listen)
             .map_err(CliError::fault(format!("could not listen on {listen} (setting `listen`)")))?;
+        Self::start_on(listener, settings, database, keystore, catalog).await
+    }
+
+    /// The same, where somebody listens already.
+    pub(crate) async fn start_on(
+        listener: TcpListener,
+        settings: Arc<Settings>,
+        database: Database,
+        keystore: Keystore,
+        catalog: Catalog,
+    ) -> Result<Self, CliError> {
+        let issuer = settings.issuer()?.as_str().to_owned();
+        let metrics_listen = settings.metrics_listen;
         let metrics = Metrics::install().map_err(CliError::fault("could not keep metrics"))?;
 
         let app = App::start(Clock::system(), settings, issuer, database, Arc::new(keystore), catalog)
@@ -49,7 +60,7 @@ impl Service {
             .serve(metrics_listen, move || sampled.show_gauges())
             .map_err(CliError::fault("could not serve metrics (setting `metrics_listen`)"))?;
         let (running, serving) = http::serve(Arc::clone(&app), listener)
-            .map_err(CliError::fault(format!("could not listen on {listen} (setting `listen`)")))?;
+            .map_err(CliError::fault("could not serve where it listens (setting `listen`)"))?;
 
         let background = vec![
             tokio::spawn(async move {
@@ -69,11 +80,6 @@ impl Service {
             "token-authority {} answers on {}", env!("CARGO_PKG_VERSION"), running.address
         );
         Ok(Self { app, running, serving: tokio::spawn(serving), background })
-    }
-
-    /// Where it answers; the port is the real one when 0 was asked for.
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.running.address
     }
 
     /// Answers until `stop` is done, then accepts nothing more, finishes what has begun, and returns.

@@ -155,6 +155,10 @@ impl Server {
         &self.socket.path
     }
 
+    pub(super) fn is_running(&mut self) -> bool {
+        matches!(self.supervisor.try_wait(), Ok(None))
+    }
+
     /// Gives the order, and returns when the server is gone.
     pub(super) fn stop(mut self, order: Order) -> Result<(), ClusterError> {
         let word: &[u8] = match order {

@@ -77,5 +77,5 @@ fn in_a_year(now: DateTime<Utc>) -> DateTime<Utc> {
 }
 
 /// By it the demo customer is found again.
-const EXTERNAL_REF: &str = "demo";
+pub const EXTERNAL_REF: &str = "demo";
 const NO_PLAN: &str = "The catalog names no license type that could be sold.";

@@ -9,6 +9,7 @@
 mod activation;
 mod catalogs;
 mod databases;
+mod dev;
 mod foreign;
 mod key_birth;
 mod key_schema;

@@ -1,0 +1,77 @@
+//! Which ports are used, taken before anything is started.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+
+use super::CliError;
+use crate::cli::output::warn;
+
+/// Where the first start answers if it can.
+const USUAL_PORT: u16 = 8080;
+/// The default of the setting `metrics_listen`.
+const USUAL_METRICS_PORT: u16 = 9464;
+
+/// The port of the service, held from now on, and a free one for metrics.
+#[derive(Debug)]
+pub(super) struct Listening {
+    listener: TcpListener,
+    address: SocketAddr,
+    metrics: SocketAddr,
+}
+
+impl Listening {
+    /// `asked` must be free. Without it `remembered` or the usual port is taken, or else any.
+    pub(super) fn choose(asked: Option<u16>, remembered: Option<u16>) -> Result<Self, CliError> {
+        let listener = match asked {
+            Some(port) => bind(port).map_err(|error| {
+                CliError::refused(format!("port {port} cannot be used ({error}); name another with `--port`"))
+            })?,
+            None => bind_near(remembered.unwrap_or(USUAL_PORT))?,
+        };
+        let address = listener.local_addr().map_err(CliError::fault("could not learn the port"))?;
+        // Taken again at once; only metrics are missed should somebody be faster.
+        let metrics_port = bind(USUAL_METRICS_PORT).map_or(0, |_| USUAL_METRICS_PORT);
+        Ok(Self { listener, address, metrics: SocketAddr::from((Ipv4Addr::LOCALHOST, metrics_port)) })
+    }
+
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(super) fn metrics(&self) -> SocketAddr {
+        self.metrics
+    }
+
+    pub(super) fn into_listener(self) -> TcpListener {
+        self.listener
+    }
+}
+
+fn bind_near(port: u16) -> Result<TcpListener, CliError> {
+    bind(port).or_else(|error| {
+        let free = bind(0).map_err(CliError::fault("could not find a free port"))?;
+        warn(&format!("port {port} cannot be used ({error}); a free one is"));
+        Ok(free)
+    })
+}
+
+/// On this machine only: the credentials are for everybody to see.
+fn bind(port: u16) -> io::Result<TcpListener> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_that_was_asked_for_and_is_taken_is_refused_and_one_that_is_remembered_is_replaced() {
+        let taken = Listening::choose(Some(0), None).unwrap();
+        let port = taken.address().port();
+        let told = Listening::choose(Some(port), None).unwrap_err().to_string();
+        assert!(told.contains(&port.to_string()) && told.contains("--port"), "{told}");
+        assert_ne!(Listening::choose(None, Some(port)).unwrap().address().port(), port);
+        drop(taken);
+        assert_eq!(Listening::choose(None, Some(port)).unwrap().address().port(), port);
+    }
+}
