@@ -444,3 +444,52 @@ fn a_sync_for_some_backends_gets_tokens_for_those_and_unknown_names_ask_for_noth
     assert_eq!(backends, ["security_gateway"]);
     assert!(tokens_for(&customer, Some(&[]), day(1)).is_empty());
 }
+
+#[test]
+fn the_example_of_the_documentation() {
+    let july = "2026-07-01T00:00:00Z".parse::<DateTime<Utc>>().expect("an instant");
+    let customer =
+        who_bought(&[("duo_pro", 50, 0, YEAR), ("duo_enterprise", 10, 0, (july - day(0)).num_days())]);
+    let at = july - TimeDelta::hours(3);
+    let told_at = |at| {
+        let catalog = catalog();
+        let decision = decide(&catalog, &customer, GRACE, at);
+        let told =
+            catalog.unit_primitives().iter().zip(&decision.entitlements).map(|(primitive, entitlement)| {
+                let code = Explanation::of(&catalog, &customer, entitlement).code;
+                (primitive.name.to_string(), code.into_owned(), entitlement.until)
+            });
+        (told.collect::<Vec<_>>(), decision.next_change_at)
+    };
+    let expected = [
+        ("ask_epic", "add_on:duo_enterprise", july),
+        ("complete_code", "add_on:duo_pro", day(YEAR)),
+        ("duo_chat", "add_on:duo_pro", day(YEAR)),
+        ("fix_code", "free_access", july),
+        ("hosted_runners", "not_in_realm", day(YEAR + 14)),
+        ("push_rules", "license_type_not_eligible", day(YEAR + 14)),
+        ("security_scans", "free_access", day(YEAR)),
+    ];
+    let expected = expected.map(|(name, code, until)| (name.to_owned(), code.to_owned(), Some(until)));
+    assert_eq!(told_at(at), (expected.to_vec(), Some(july)));
+    assert_eq!(code(&customer, "fix_code", july), "version_too_old");
+
+    let (ai, security) = ("ai_gateway".to_owned(), "security_gateway".to_owned());
+    let scopes = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    let five = july + TimeDelta::hours(5);
+    assert_eq!(
+        tokens(&customer, at),
+        [
+            (ai.clone(), scopes(&["complete_code", "duo_chat"]), five),
+            (ai, scopes(&["ask_epic", "fix_code"]), july),
+            (security, scopes(&["security_scans"]), five),
+        ]
+    );
+    let lifetime = Lifetime { of_tokens: TimeDelta::hours(8), of_key: day(400) };
+    let decision = decide(&catalog(), &customer, GRACE, at);
+    let plans = TokenPlan::from_decision(&catalog(), &customer, &decision, None, lifetime, at);
+    assert_eq!(plans.iter().map(TokenPlan::seats).collect::<Vec<_>>(), [Some(50), Some(10), None]);
+
+    assert_eq!(told(&customer, "duo_chat", day(YEAR + 10)), ("add_on:duo_pro".to_owned(), true));
+    assert_eq!(code(&customer, "duo_chat", day(YEAR + 14)), "expired");
+}
