@@ -140,7 +140,13 @@ async fn start(
 
     // 4. What its customers and backends do once.
     let keystore = open_keystore(&settings, &database).await?;
-    let demo = Demo { database: &database, keystore: &keystore, catalog: &catalog, settings: &settings };
+    let demo = Demo {
+        clock: &Clock::system(),
+        database: &database,
+        keystore: &keystore,
+        catalog: &catalog,
+        settings: &settings,
+    };
     let credentials = demo.find_or_make(directory, &mut state).await?;
     demo.register_backends().await?;
 

@@ -28,6 +28,7 @@ const ACTOR: &str = "command_line:dev";
 /// The deployment in which it takes place.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Demo<'a> {
+    pub(super) clock: &'a Clock,
     pub(super) database: &'a Database,
     pub(super) keystore: &'a Keystore,
     pub(super) catalog: &'a Catalog,
@@ -71,10 +72,11 @@ impl Demo<'_> {
                 trust: KeyTrust::Embedded,
                 min_live: 1,
             };
-            let row = backends::create(&mut tx, &circumstances, new).await.map_err(refusal_or_fault)?.after;
+            let made = backends::create(&mut tx, &circumstances, new).await.map_err(refusal_or_fault)?;
+            let row = made.after;
             let record =
                 json!({ "alg": row.alg.as_str(), "trust": row.trust.as_str(), "min_live": row.min_live });
-            let event = event("backend.create", "backend", row.name.as_str(), record, circumstances.now);
+            let event = event("backend.create", "backend", row.name.as_str(), record, made.at);
             audit_events::insert(&mut tx, &event).await.map_err(fault)?;
         }
         tx.commit().await.map_err(StorageError::from).map_err(fault)
@@ -82,7 +84,7 @@ impl Demo<'_> {
 
     async fn make(&self, connection: &mut PgConnection) -> Result<Credentials, CliError> {
         let circumstances = self.circumstances();
-        let now = circumstances.now;
+        let now = self.clock.now();
         let activation_code = match demo::sell(&mut *connection, &circumstances).await {
             Err(FulfillmentError::Conflict { existing: Some(_), .. }) => {
                 return Err(CliError::refused(
@@ -112,7 +114,7 @@ impl Demo<'_> {
 
     fn circumstances(&self) -> Circumstances<'_> {
         Circumstances {
-            now: Clock::system().now(),
+            clock: self.clock,
             catalog: self.catalog,
             grace: TimeDelta::days(self.settings.grace_days.into()),
             keystore: self.keystore,
