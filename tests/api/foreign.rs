@@ -1,4 +1,5 @@
 //! Libraries that we did not write verify our tokens with our plain key set alone, and refuse what was tampered with.
 
+mod documented;
 pub(crate) mod library;
 mod vectors;

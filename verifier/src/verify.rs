@@ -145,6 +145,25 @@ impl Verifier {
         self
     }
 
+    /// The issuer whose tokens are accepted.
+    #[must_use]
+    pub fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
+    /// The audience for which tokens are accepted.
+    #[must_use]
+    pub fn audience(&self) -> &str {
+        &self.audience
+    }
+
+    /// The keys that may sign tokens for this audience, sorted, also those that have ended or are denied. For a line
+    /// in the log at start.
+    pub fn kids(&self) -> impl Iterator<Item = Kid> {
+        let ours = |key: &&TrustedKey| key.for_audience && key.purpose == Purpose::AccessTokens;
+        self.keys.iter().filter(ours).map(|key| key.jwk.kid())
+    }
+
     /// What the token says, if it is to be believed at `now`.
     ///
     /// # Errors
@@ -305,5 +324,26 @@ fn unix_seconds(at: SystemTime) -> i64 {
             let before = before.duration();
             -seconds(before) - i64::from(before.subsec_nanos() > 0)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_verifier_can_be_shared_between_threads() {
+        fn assert_shareable<T: Send + Sync + 'static>() {}
+        assert_shareable::<Verifier>();
+        assert_shareable::<VerifyError>();
+    }
+
+    #[test]
+    fn seconds_are_rounded_down_on_both_sides_of_1970() {
+        let (half, second) = (Duration::from_millis(500), Duration::from_secs(1));
+        assert_eq!(unix_seconds(UNIX_EPOCH + second + half), 1);
+        assert_eq!(unix_seconds(UNIX_EPOCH - half), -1);
+        assert_eq!(unix_seconds(UNIX_EPOCH - second), -1);
+        assert_eq!(unix_seconds(UNIX_EPOCH - second - half), -2);
     }
 }

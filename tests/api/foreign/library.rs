@@ -62,7 +62,8 @@ impl Library {
         serde_json::from_slice(&output.stdout).unwrap()
     }
 
-    fn install(self) -> PathBuf {
+    /// The folder that holds the library: a virtual environment, or one with `node_modules`.
+    pub(super) fn install(self) -> PathBuf {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("foreign-jwt").join(match self {
             Self::Jose => JOSE.replace('@', "-"),
             Self::PyJwt => PYJWT.replace("==", "-"),

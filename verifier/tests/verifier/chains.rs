@@ -1,11 +1,13 @@
 //! Roots and manifests as they follow each other.
 
 use token_authority_verifier::{
-    Digest, KeySet, Manifest, ManifestError, Root, RootError, SignedError, SignedManifest, SignedRoot,
+    Digest, Jwk, KeySet, Manifest, ManifestError, Root, RootError, SignedError, SignedManifest, SignedRoot,
     Verified, Verifier,
 };
 
-use crate::fixture::{AUDIENCE, DAY, Key, Keys, NOW, OTHER_AUDIENCE, claims, sign_by, time, timestamp};
+use crate::fixture::{
+    AUDIENCE, DAY, ISSUER, Key, Keys, NOW, OTHER_AUDIENCE, claims, sign_by, time, timestamp,
+};
 
 fn next(keys: &Keys) -> Manifest {
     let first = keys.verified_manifest();
@@ -75,7 +77,9 @@ fn a_verifier_is_made_only_for_an_audience_that_some_key_serves() {
     let manifest = verified(&keys, manifest);
     let refusal = Verifier::from_manifest(&manifest, jwks.as_bytes(), AUDIENCE).unwrap_err();
     assert_eq!(refusal, ManifestError::Audience);
-    Verifier::from_manifest(&manifest, jwks.as_bytes(), OTHER_AUDIENCE).unwrap();
+    let verifier = Verifier::from_manifest(&manifest, jwks.as_bytes(), OTHER_AUDIENCE).unwrap();
+    assert_eq!((verifier.issuer(), verifier.audience()), (ISSUER, OTHER_AUDIENCE));
+    assert!(verifier.kids().eq(keys.key_set().iter().map(Jwk::kid)));
 }
 
 #[test]
@@ -104,7 +108,7 @@ fn a_denial_that_came_later_counts_and_stays() {
 
 fn next_root(keys: &Keys, new: &[&Key]) -> Root {
     let mut public: Vec<_> = new.iter().map(|key| key.public).collect();
-    public.sort_by_key(token_authority_verifier::Jwk::kid);
+    public.sort_by_key(Jwk::kid);
     Root { version: 2, keys: public, created: timestamp(NOW), ..keys.root() }
 }
 

@@ -1,6 +1,6 @@
 """Shows every token of the vectors to the function that docs/token-format.md gives for Python.
 
-Usage: run.py VECTORS FILE...; the current folder holds example.py, the page's lines, and the key set that they read.
+Usage: documented.py VECTORS FILE...; the current folder holds example.py, the page's lines, and the key set that they read.
 Prints, for each token that was accepted, its file and its name.
 """
 

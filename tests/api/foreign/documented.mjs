@@ -1,6 +1,6 @@
 // Shows every token of the vectors to the function that docs/token-format.md gives for JavaScript.
 //
-// Usage: run.mjs VECTORS FILE...; the current folder holds example.mjs, the page's lines, and the key set that they read.
+// Usage: documented.mjs VECTORS FILE...; the current folder holds example.mjs, the page's lines, and the key set that they read.
 // Prints, for each token that was accepted, its file and its name.
 
 import assert from 'node:assert/strict'
