@@ -12,6 +12,7 @@ mod databases;
 mod dev;
 mod foreign;
 mod key_birth;
+mod key_commands;
 mod key_schema;
 mod support;
 mod sync;
