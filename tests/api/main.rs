@@ -14,5 +14,6 @@ mod foreign;
 mod key_birth;
 mod key_commands;
 mod key_schema;
+mod key_sets;
 mod support;
 mod sync;
