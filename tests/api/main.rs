@@ -7,6 +7,7 @@
 )]
 
 mod activation;
+mod admin;
 mod catalogs;
 mod databases;
 mod dev;
