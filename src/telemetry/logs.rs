@@ -23,7 +23,10 @@ pub fn start_logs(format: LogFormat, filter: &LogFilter) -> Result<(), Telemetry
         LogFormat::Text => lines.with_ansi(false).boxed(),
     };
     tracing_subscriber::registry()
-        .with(lines.with_filter(filter))
+        // For all layers: a filter of this layer alone would forget an event whenever a library asks, through
+        // the `log` crate, whether one that is filtered out is wanted.
+        .with(filter)
+        .with(lines)
         .try_init()
         .map_err(|_: TryInitError| TelemetryError::LogsAreTaken)
 }

@@ -10,6 +10,7 @@ mod activation;
 mod admin;
 mod catalogs;
 mod databases;
+mod deployment;
 mod dev;
 mod foreign;
 mod key_birth;

@@ -5,3 +5,4 @@ pub(crate) mod database;
 pub(crate) mod durable;
 pub(crate) mod installation;
 pub(crate) mod keys;
+pub(crate) mod program;

@@ -23,17 +23,17 @@ pub(crate) enum Library {
 pub(crate) struct Question<'a> {
     pub(crate) jwks: &'a Value,
     pub(crate) issuer: &'a str,
-    pub(crate) audience: &'a str,
     /// In seconds.
     pub(crate) leeway: u64,
     pub(crate) cases: &'a [Case],
 }
 
-/// One token, and when it is shown.
+/// One token, and to whom and when it is shown.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Case {
     pub(crate) name: String,
     pub(crate) token: String,
+    pub(crate) audience: String,
     /// In seconds since 1970; `None` for the time it is.
     pub(crate) now: Option<u64>,
 }

@@ -44,17 +44,12 @@ fn check(library: Library) {
         .map(|(index, vector)| Case {
             name: index.to_string(),
             token: vector.token.clone(),
+            audience: setup.audience.clone(),
             now: Some(vector.now),
         })
         .collect();
     let jwks: Value = read("jwks.json");
-    let question = Question {
-        jwks: &jwks,
-        issuer: &setup.issuer,
-        audience: &setup.audience,
-        leeway: setup.leeway,
-        cases: &cases,
-    };
+    let question = Question { jwks: &jwks, issuer: &setup.issuer, leeway: setup.leeway, cases: &cases };
 
     let verdicts = library.ask(&question);
 

@@ -1,6 +1,6 @@
 // Verifies tokens as a backend in JavaScript would: npm jose and our plain key set, nothing of ours.
 //
-// Reads {"jwks", "issuer", "audience", "leeway", "cases": [{"name", "token", "now"}]} from the standard input, and
+// Reads {"jwks", "issuer", "leeway", "cases": [{"name", "token", "audience", "now"}]} from the standard input, and
 // prints {"name": null | "why not"} for the cases. "now" is in seconds, or null for the time it is.
 
 import { webcrypto } from "node:crypto";
@@ -15,11 +15,10 @@ globalThis.crypto ??= webcrypto;
 const { resolve } = createRequire(`${process.argv[2]}/`);
 const { createLocalJWKSet, errors, jwtVerify } = await import(pathToFileURL(resolve("jose")));
 
-const { jwks, issuer, audience, leeway, cases } = JSON.parse(readFileSync(0, "utf8"));
+const { jwks, issuer, leeway, cases } = JSON.parse(readFileSync(0, "utf8"));
 const keySet = createLocalJWKSet(jwks);
 const rules = {
   issuer,
-  audience,
   algorithms: [...new Set(jwks.keys.map((key) => key.alg))],
   clockTolerance: leeway,
   requiredClaims: ["iss", "sub", "aud", "iat", "nbf", "exp", "jti"],
@@ -27,10 +26,10 @@ const rules = {
 };
 
 const verdicts = {};
-for (const { name, token, now } of cases) {
+for (const { name, token, audience, now } of cases) {
   try {
     const currentDate = now === null ? new Date() : new Date(now * 1000);
-    await jwtVerify(token, keySet, { ...rules, currentDate });
+    await jwtVerify(token, keySet, { ...rules, audience, currentDate });
     verdicts[name] = null;
   } catch (refusal) {
     if (!(refusal instanceof errors.JOSEError)) throw refusal;

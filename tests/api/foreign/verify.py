@@ -1,6 +1,6 @@
 """Verifies tokens as a backend in Python would: PyJWT and our plain key set, nothing of ours.
 
-Reads {"jwks", "issuer", "audience", "leeway", "cases": [{"name", "token", "now"}]} from the standard input, and
+Reads {"jwks", "issuer", "leeway", "cases": [{"name", "token", "audience", "now"}]} from the standard input, and
 prints {"name": null | "why not"} for the cases. "now" is in seconds, or null for the time it is.
 """
 
@@ -47,7 +47,7 @@ verdicts = {}
 for case in question["cases"]:
     try:
         with at(case["now"]):
-            verify(case["token"], key_set, question["audience"], question["issuer"], question["leeway"])
+            verify(case["token"], key_set, case["audience"], question["issuer"], question["leeway"])
         verdicts[case["name"]] = None
     except (jwt.PyJWTError, KeyError) as refusal:
         verdicts[case["name"]] = f"{type(refusal).__name__}: {refusal}"
