@@ -70,7 +70,7 @@ impl SharedCluster {
 }
 
 /// Runs the cluster of `directory` until nobody has used it for three seconds. Calls `ready` once it accepts
-/// connections, which is to print [`READY`] on a line for [`SharedCluster::join`].
+/// connections, which is to print its argument on a line for [`SharedCluster::join`].
 ///
 /// # Errors
 /// The cluster could not be started or stopped.
