@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use sqlx::Connection;
 
 use crate::foreign::library::{Case, Library, Question};
+use crate::support::durable::durable_cluster;
 use crate::support::program::{DATABASE_PASSWORD, Deployment, ISSUER, KEK, Serving, answer, complaint};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -127,7 +128,7 @@ async fn a_stop_answers_what_has_begun() {
     let activated = client.activate(&admin).await;
 
     // Nothing can be recorded, so all of them are in the middle of it when the signal comes.
-    let mut connection = deployment.database.connection().await;
+    let mut connection = deployment.connection().await;
     let mut tx = connection.begin().await.unwrap();
     sqlx::query("lock table issuances in access exclusive mode").execute(&mut *tx).await.unwrap();
     let syncs: Vec<_> = (0..SYNCS)
@@ -150,6 +151,48 @@ async fn a_stop_answers_what_has_begun() {
     }
     let (exit, serving) = tokio::task::spawn_blocking(move || (serving.wait(), serving)).await.unwrap();
     assert_eq!(exit, Some(0), "{}", serving.log_text());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_goes_away_is_told_and_its_return_needs_no_restart() {
+    let cluster = durable_cluster().await;
+    let deployment = Deployment::on(&cluster.url());
+    deployment.initialize();
+    let admin = admin_token(&deployment);
+    let mut serving = deployment.serve();
+    let client = Client::new(&serving);
+    let activated = client.activate(&admin).await;
+    let synced = client.sync(&activated).await;
+
+    for is_crash in [true, false] {
+        if is_crash {
+            cluster.crash().await;
+        } else {
+            cluster.stop().await;
+        }
+        let request =
+            client.http.post(client.url("/v1/sync")).basic_auth(&activated.uid, Some(&activated.secret));
+        let refused = request.json(&json!({"version": "18.5.0"})).send().await.unwrap();
+        assert_eq!(refused.status(), 503);
+        let wait: u64 = refused.headers()["retry-after"].to_str().unwrap().parse().unwrap();
+        assert!((1..=60).contains(&wait), "{wait}");
+        let problem: Value = refused.json().await.unwrap();
+        assert_eq!(problem["code"], "unavailable", "{problem}");
+        let ready = client.get("/health/ready").await;
+        assert_eq!(ready.0, 503);
+        assert!(ready.1.to_string().contains("the database cannot be reached"), "{}", ready.1);
+        assert_eq!(client.get("/health/live").await.0, 200);
+
+        cluster.start().await;
+        // The very next request: nothing needs time to recover.
+        let again = client.sync(&activated).await;
+        assert_eq!(again["tokens"], synced["tokens"], "what was promised is kept");
+        assert_eq!(client.get("/health/ready").await.0, 200);
+    }
+
+    serving.terminate();
+    assert_eq!(serving.wait(), Some(0));
+    assert!(!serving.log_text().contains(&activated.secret));
 }
 
 #[tokio::test(flavor = "multi_thread")]

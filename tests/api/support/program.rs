@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
+use sqlx::PgConnection;
 use tempfile::TempDir;
 
 use super::database::Database;
@@ -17,7 +18,8 @@ use super::database::Database;
 /// A deployment with settings, secrets and a database of its own, before its first command.
 #[derive(Debug)]
 pub(crate) struct Deployment {
-    pub(crate) database: Database,
+    /// Dropped with the deployment; `None` where the database belongs to someone else.
+    database: Option<Database>,
     directory: TempDir,
     variables: Vec<(String, String)>,
 }
@@ -29,10 +31,16 @@ impl Deployment {
     /// On an empty database; nothing has been run yet.
     pub(crate) async fn prepare() -> Self {
         let database = Database::unmigrated().await;
+        let url = database.url();
+        Self { database: Some(database), ..Self::on(&url) }
+    }
+
+    /// On a database that lives elsewhere.
+    pub(crate) fn on(database_url: &SecretString) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name).display().to_string();
         write_private(&path("kek"), KEK);
-        write_private(&path("database_url"), &with_password(database.url().expose_secret()));
+        write_private(&path("database_url"), &with_password(database_url.expose_secret()));
         let catalog = Path::new(env!("CARGO_MANIFEST_DIR")).join("catalog").display().to_string();
         let variables = [
             ("DATABASE_URL_FILE", path("database_url")),
@@ -48,17 +56,27 @@ impl Deployment {
         ];
         let variables =
             variables.map(|(name, value)| (format!("TOKEN_AUTHORITY_{name}"), value)).into_iter().collect();
-        Self { database, directory, variables }
+        Self { database: None, directory, variables }
     }
 
     /// The same, migrated and with its first keys.
     pub(crate) async fn initialized() -> Self {
         let deployment = Self::prepare().await;
+        deployment.initialize();
+        deployment
+    }
+
+    /// Migrates, and makes the first keys.
+    pub(crate) fn initialize(&self) {
         for command in ["migrate", "init"] {
-            let output = deployment.run(&[command]);
+            let output = self.run(&[command]);
             assert!(output.status.success(), "{command}: {}", complaint(&output));
         }
-        deployment
+    }
+
+    /// A connection of its own to its database.
+    pub(crate) async fn connection(&self) -> PgConnection {
+        self.database.as_ref().unwrap().connection().await
     }
 
     /// Changes a setting; an empty value takes it away.
