@@ -1,11 +1,11 @@
 //! What a token will say, decided before it is recorded and signed.
 //!
-//! A plan can be had only from a decision, and signing consumes it: no scope
+//! A plan can be had only from what a decision grants, and signing consumes it: no scope
 //! without cause, and no token outlives what it grants or the key that proves it.
 
 use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 
-use super::catalog::{BackendName, Catalog};
+use super::catalog::{BackendName, Catalog, UnitPrimitive};
 use super::entitlement::{Cause, Decision, Situation, Verdict};
 use super::ids::{InstanceId, InstanceUid, Jti};
 
@@ -20,8 +20,6 @@ pub struct TokenPlan {
     expires_at: DateTime<Utc>,
     /// Whether it ends with what it grants, before its lifetime would be over.
     ends_with_grant: bool,
-    /// The earliest end of a scope in it, however far ahead.
-    grant_ends_at: Option<DateTime<Utc>>,
 }
 
 /// The bounds on how long a token may live.
@@ -33,52 +31,122 @@ pub struct Lifetime {
     pub of_key: DateTime<Utc>,
 }
 
-impl TokenPlan {
-    /// The tokens that a decision grants, sorted by backend: one for each backend
-    /// that hosts a granted primitive, two where some of its scopes end before the
-    /// others within the lifetime. `backends` narrows to the named ones.
-    ///
-    /// `at` is the instant of the decision; tokens are dated to its second.
+/// What a decision grants at one backend. Two syncs with the same grants, whenever they
+/// are decided, are granted the same.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct BackendGrants {
+    /// The backend's index in the catalog.
+    pub backend: usize,
+    /// At least one; ascending by unit primitive.
+    pub grants: Vec<Grant>,
+}
+
+/// One granted unit primitive, as far as tokens tell of it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Grant {
+    /// Its index in the catalog.
+    pub unit_primitive: usize,
+    /// When the grant ends by itself; `None` if never.
+    pub ends_at: Option<DateTime<Utc>>,
+    /// The largest sum of seats among its add-ons, where an add-on grants it.
+    pub seats: Option<u64>,
+}
+
+impl BackendGrants {
+    /// What a decision grants at each backend that hosts something of it and is not
+    /// switched off, sorted by backend. `backends` narrows to the named ones.
     #[must_use]
-    pub fn from_decision(
+    pub fn of_decision(
         catalog: &Catalog,
         situation: &Situation,
         decision: &Decision,
         backends: Option<&[BackendName]>,
-        lifetime: Lifetime,
-        at: DateTime<Utc>,
     ) -> Vec<Self> {
-        let issued_at = at.trunc_subsecs(0);
-        let latest = whole_second(issued_at + lifetime.of_tokens).min(whole_second(lifetime.of_key));
-        let mut plans = Vec::new();
+        let mut all = Vec::new();
         for (index, backend) in catalog.backends().iter().enumerate() {
             let asked_for = backends.is_none_or(|names| names.contains(&backend.name));
             if !asked_for || situation.instance.disabled_backends.contains(&backend.name) {
                 continue;
             }
-            let mut granted = granted_by(catalog, decision, index, latest);
+            let grants: Vec<_> = decision
+                .entitlements
+                .iter()
+                .zip(catalog.unit_primitives())
+                .filter(|(entitlement, primitive)| {
+                    entitlement.verdict.is_granted() && primitive.backend_indexes.contains(&index)
+                })
+                .map(|(entitlement, primitive)| Grant {
+                    unit_primitive: entitlement.unit_primitive,
+                    ends_at: entitlement.granted_until,
+                    seats: seats(decision, entitlement.verdict, primitive),
+                })
+                .collect();
+            if !grants.is_empty() {
+                all.push(Self { backend: index, grants });
+            }
+        }
+        all
+    }
+}
+
+/// A token as the ledger has it, less what follows from its instance.
+#[derive(Clone, Copy, Debug)]
+pub struct TokenRecord<'a> {
+    pub backend: &'a str,
+    /// Names of unit primitives.
+    pub scopes: &'a [String],
+    pub seats: Option<u64>,
+    pub issued_at: DateTime<Utc>,
+    pub expires_at: DateTime<Utc>,
+    pub ends_with_grant: bool,
+}
+
+impl TokenPlan {
+    /// The tokens for what is granted, sorted by backend: one for each backend, two
+    /// where some of its scopes end before the others within the lifetime.
+    ///
+    /// `at` is the instant of the decision; tokens are dated to its second.
+    #[must_use]
+    pub fn of_grants(all: &[BackendGrants], lifetime: Lifetime, at: DateTime<Utc>) -> Vec<Self> {
+        let issued_at = at.trunc_subsecs(0);
+        let latest = whole_second(issued_at + lifetime.of_tokens).min(whole_second(lifetime.of_key));
+        let mut plans = Vec::with_capacity(all.len());
+        for BackendGrants { backend, grants } in all {
+            let ends = |grant: &Grant| grant.ends_at.map_or(latest, |end| whole_second(end).min(latest));
             // What ends within this second is over; it must not take others along.
-            granted.retain(|(_, end)| *end > issued_at);
-            let Some(last_end) = granted.iter().map(|(_, end)| *end).max() else { continue };
-            let (lasting, ending): (Vec<_>, Vec<_>) =
-                granted.into_iter().partition(|(_, end)| *end == last_end);
-            for scopes in [lasting, ending] {
-                let Some(end) = scopes.iter().map(|(_, end)| *end).min() else { continue };
-                let scopes: Vec<_> = scopes.into_iter().map(|(scope, _)| scope).collect();
-                let ends = scopes.iter().filter_map(|scope| decision.entitlements[*scope].granted_until);
-                let grant_ends_at = ends.min();
+            let lasting = grants.iter().map(|grant| (grant, ends(grant))).filter(|(_, end)| *end > issued_at);
+            let Some(last_end) = lasting.clone().map(|(_, end)| end).max() else { continue };
+            let (longest, shorter): (Vec<_>, Vec<_>) = lasting.partition(|(_, end)| *end == last_end);
+            for granted in [longest, shorter] {
+                let Some(expires_at) = granted.iter().map(|(_, end)| *end).min() else { continue };
                 plans.push(Self {
-                    backend: index,
-                    seats: seats(catalog, decision, &scopes),
-                    scopes,
+                    backend: *backend,
+                    scopes: granted.iter().map(|(grant, _)| grant.unit_primitive).collect(),
+                    seats: granted.iter().filter_map(|(grant, _)| grant.seats).max(),
                     issued_at,
-                    expires_at: end,
-                    ends_with_grant: end < latest,
-                    grant_ends_at,
+                    expires_at,
+                    ends_with_grant: expires_at < latest,
                 });
             }
         }
         plans
+    }
+
+    /// A token of the ledger once more, for a retry. `None` unless all that it says is
+    /// still granted until it expires.
+    #[must_use]
+    pub fn of_record(catalog: &Catalog, all: &[BackendGrants], record: TokenRecord<'_>) -> Option<Self> {
+        let TokenRecord { backend, scopes, seats, issued_at, expires_at, ends_with_grant } = record;
+        let granted = all.iter().find(|one| catalog.backends()[one.backend].name.as_ref() == backend)?;
+        let scopes = scopes.iter().map(|name| {
+            let grants = &granted.grants;
+            let named =
+                |grant: &&Grant| catalog.unit_primitives()[grant.unit_primitive].name.as_ref() == name;
+            let grant = grants.iter().find(named)?;
+            grant.ends_at.is_none_or(|end| expires_at <= end).then_some(grant.unit_primitive)
+        });
+        let scopes = scopes.collect::<Option<Vec<_>>>()?;
+        Some(Self { backend: granted.backend, scopes, seats, issued_at, expires_at, ends_with_grant })
     }
 
     /// The backend's index in the catalog.
@@ -115,24 +183,6 @@ impl TokenPlan {
     #[must_use]
     pub fn ends_with_grant(&self) -> bool {
         self.ends_with_grant
-    }
-
-    /// The earliest end of a scope in it, however far ahead; `None` if none ends by itself.
-    #[must_use]
-    pub fn grant_ends_at(&self) -> Option<DateTime<Utc>> {
-        self.grant_ends_at
-    }
-
-    /// The same token as the ledger dates it: for a retry, which gets it again.
-    #[must_use]
-    pub fn as_recorded(
-        mut self,
-        issued_at: DateTime<Utc>,
-        expires_at: DateTime<Utc>,
-        ends_with_grant: bool,
-    ) -> Self {
-        (self.issued_at, self.expires_at, self.ends_with_grant) = (issued_at, expires_at, ends_with_grant);
-        self
     }
 
     /// The claims as JSON, ready to be signed. Consumes the plan.
@@ -210,38 +260,11 @@ impl PayloadWriter {
 /// `nbf` lies this far before `iat`, for verifiers whose clock runs behind.
 pub const NOT_BEFORE_ALLOWANCE: TimeDelta = TimeDelta::seconds(5);
 
-/// What a backend hosts of the grants, each with its end: never after `latest`.
-fn granted_by(
-    catalog: &Catalog,
-    decision: &Decision,
-    backend: usize,
-    latest: DateTime<Utc>,
-) -> Vec<(usize, DateTime<Utc>)> {
-    decision
-        .entitlements
-        .iter()
-        .filter(|entitlement| {
-            entitlement.verdict.is_granted()
-                && catalog.unit_primitives()[entitlement.unit_primitive].backend_indexes.contains(&backend)
-        })
-        .map(|entitlement| {
-            let end = entitlement.granted_until.map_or(latest, |end| whole_second(end).min(latest));
-            (entitlement.unit_primitive, end)
-        })
-        .collect()
-}
-
-/// Of the add-ons that grant one of these scopes, the most seats held.
-fn seats(catalog: &Catalog, decision: &Decision, scopes: &[usize]) -> Option<u64> {
-    scopes
-        .iter()
-        .filter(|scope| {
-            let verdict = decision.entitlements[**scope].verdict;
-            matches!(verdict, Verdict::Granted { cause: Cause::AddOn(_), .. })
-        })
-        .flat_map(|scope| &catalog.unit_primitives()[*scope].add_on_indexes)
-        .map(|add_on| decision.seats[*add_on])
-        .max()
+/// Where an add-on grants it: of its add-ons, the most seats held.
+fn seats(decision: &Decision, verdict: Verdict, primitive: &UnitPrimitive) -> Option<u64> {
+    let by_add_on = matches!(verdict, Verdict::Granted { cause: Cause::AddOn(_), .. });
+    let seats = primitive.add_on_indexes.iter().map(|add_on| decision.seats[*add_on]);
+    seats.max().filter(|_| by_add_on)
 }
 
 /// The last whole second at or before `at`: claims have no fractions (RFC 7519 §2 allows

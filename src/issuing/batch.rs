@@ -14,7 +14,7 @@ use super::{LoadedCatalog, Shared};
 use crate::domain::entitlement::{Decision, Situation, decide};
 use crate::domain::ids::Jti;
 use crate::domain::sync_schedule::{Expiry, SyncSchedule};
-use crate::domain::token_plan::{Bearer, Lifetime, TokenPlan};
+use crate::domain::token_plan::{BackendGrants, Bearer, Lifetime, TokenPlan, TokenRecord};
 use crate::keystore::Signer;
 use crate::storage::facts::{self, ActiveKey, BatchFacts, InstanceFacts};
 use crate::storage::instances::{self, Reported};
@@ -124,8 +124,8 @@ enum Step<'a> {
     /// The same as an earlier request of this batch.
     Twin(usize, Mint<'a>),
     Mint(Mint<'a>),
-    /// The same as a sync in the ledger, whose tokens are rebuilt.
-    Recorded(Mint<'a>, Vec<RecordedToken>),
+    /// The same as a sync in the ledger: its plans and jtis are those of its tokens there.
+    Recorded(Mint<'a>),
 }
 
 /// A sync that was granted.
@@ -133,8 +133,9 @@ struct Mint<'a> {
     instance: &'a InstanceFacts,
     situation: Situation,
     decision: Decision,
+    granted: Vec<BackendGrants>,
     plans: Vec<TokenPlan>,
-    /// One for each plan, once it is to be recorded.
+    /// One for each plan, once it is recorded.
     jtis: Vec<Jti>,
     digest: [u8; 16],
     idempotency: Option<[u8; 16]>,
@@ -174,19 +175,14 @@ impl<'a> Batch<'a> {
         };
         let lifetime =
             Lifetime { of_tokens: self.shared.token_lifetime, of_key: key.not_after - self.shared.leeway };
-        let plans = TokenPlan::from_decision(
-            catalog,
-            &situation,
-            &decision,
-            request.backends.as_deref(),
-            lifetime,
-            self.now,
-        );
-        let digest = sync_digest(request, instance, who.credential, &plans, catalog.digest(), &key.kid);
+        let granted = BackendGrants::of_decision(catalog, &situation, &decision, request.backends.as_deref());
+        let plans = TokenPlan::of_grants(&granted, lifetime, self.now);
+        let digest = sync_digest(request, instance, who.credential, &granted, catalog.digest(), &key.kid);
         Step::Mint(Mint {
             instance,
             situation,
             decision,
+            granted,
             plans,
             jtis: Vec::new(),
             digest,
@@ -226,13 +222,17 @@ impl<'a> Batch<'a> {
                 continue;
             }
             let tokens = recorded.remove(&mint.instance.number).unwrap_or_default();
-            // Fewer rows than plans would be a ledger that lost some: then mint anew.
-            if tokens.len() == mint.plans.len() {
-                let Step::Mint(mint) = std::mem::replace(step, Step::Refused(SyncError::Unauthenticated))
+            // Only what is still granted is given again; else this is a sync like any other.
+            let plan = |token| TokenPlan::of_record(&self.catalog.catalog, &mint.granted, record(token));
+            let plans: Option<Vec<_>> = tokens.iter().map(plan).collect();
+            if let Some(plans) = plans.filter(|plans| !plans.is_empty()) {
+                let Step::Mint(mut mint) = std::mem::replace(step, Step::Refused(SyncError::Unauthenticated))
                 else {
                     continue;
                 };
-                *step = Step::Recorded(mint, tokens);
+                mint.plans = plans;
+                mint.jtis = tokens.iter().map(|token| token.jti).collect();
+                *step = Step::Recorded(mint);
             }
         }
         Ok(())
@@ -255,7 +255,7 @@ impl<'a> Batch<'a> {
     ) -> Result<(), StorageError> {
         let mut reported = Vec::new();
         for (step, request) in steps.iter().zip(requests) {
-            let (Step::Mint(mint) | Step::Recorded(mint, _)) = step else { continue };
+            let (Step::Mint(mint) | Step::Recorded(mint)) = step else { continue };
             if let Some(effect) = &mint.effect {
                 instance_credentials::update_use(connection, mint.instance.uid, effect).await?;
             }
@@ -284,29 +284,12 @@ impl<'a> Batch<'a> {
         let Some(signer) = signer else { return Vec::new() };
         match step {
             Step::Refused(_) | Step::Twin(..) => Vec::new(),
-            Step::Mint(mint) => {
+            Step::Mint(mint) | Step::Recorded(mint) => {
                 let plans = std::mem::take(&mut mint.plans);
                 let tokens = plans.into_iter().zip(&mint.jtis);
                 tokens.map(|(plan, jti)| self.token(mint.instance, plan, *jti, signer)).collect()
             }
-            Step::Recorded(mint, recorded) => {
-                let plans = std::mem::take(&mut mint.plans);
-                let rebuilt = plans.into_iter().filter_map(|plan| {
-                    let token = recorded.iter().find(|token| self.is_record_of(token, &plan))?;
-                    let plan = plan.as_recorded(token.issued_at, token.expires_at, token.ends_with_grant);
-                    Some(self.token(mint.instance, plan, token.jti, signer))
-                });
-                rebuilt.collect()
-            }
         }
-    }
-
-    /// Whether a row of the ledger says what this plan says, its times apart.
-    fn is_record_of(&self, token: &RecordedToken, plan: &TokenPlan) -> bool {
-        let catalog = &self.catalog.catalog;
-        let scopes = plan.scopes().iter().map(|scope| catalog.unit_primitives()[*scope].name.as_ref());
-        catalog.backends()[plan.backend()].name.as_ref() == token.backend
-            && scopes.eq(token.scopes.iter().map(String::as_str))
     }
 
     fn token(&self, instance: &InstanceFacts, plan: TokenPlan, jti: Jti, signer: &Signer) -> IssuedToken {
@@ -338,7 +321,7 @@ impl<'a> Batch<'a> {
                 }
                 Step::Twin(first, mint) => (mint, minted_again(&answers, first), true),
                 Step::Mint(mint) => (mint, std::mem::take(&mut minted[index]), false),
-                Step::Recorded(mint, _) => (mint, std::mem::take(&mut minted[index]), true),
+                Step::Recorded(mint) => (mint, std::mem::take(&mut minted[index]), true),
             };
             answers.push(Ok(self.granted(request, mint, tokens, is_retry)));
         }
@@ -396,6 +379,17 @@ fn minted_again(answers: &Answers, first: usize) -> Vec<IssuedToken> {
     match answers.get(first) {
         Some(Ok(answer)) => answer.tokens.clone(),
         _ => Vec::new(),
+    }
+}
+
+fn record(token: &RecordedToken) -> TokenRecord<'_> {
+    TokenRecord {
+        backend: &token.backend,
+        scopes: &token.scopes,
+        seats: token.seats.and_then(|seats| u64::try_from(seats).ok()),
+        issued_at: token.issued_at,
+        expires_at: token.expires_at,
+        ends_with_grant: token.ends_with_grant,
     }
 }
 

@@ -5,7 +5,7 @@ use sha2::{Digest, Sha256};
 use super::request::SyncRequest;
 use crate::domain::catalog::CatalogDigest;
 use crate::domain::ids::InstanceCredentialId;
-use crate::domain::token_plan::TokenPlan;
+use crate::domain::token_plan::BackendGrants;
 use crate::storage::facts::InstanceFacts;
 
 /// Covers the instance, the credential, the body without `usage`, the decision (per
@@ -16,11 +16,11 @@ pub(super) fn sync_digest(
     request: &SyncRequest,
     instance: &InstanceFacts,
     credential: Option<InstanceCredentialId>,
-    plans: &[TokenPlan],
+    granted: &[BackendGrants],
     catalog: &CatalogDigest,
     kid: &str,
 ) -> [u8; 16] {
-    let mut text = Vec::with_capacity(512);
+    let mut text = Vec::with_capacity(768);
     text.extend_from_slice(instance.uid.as_uuid().as_bytes());
     text.extend_from_slice(instance.instance_id.as_uuid().as_bytes());
     text.extend_from_slice(credential.map(|id| id.as_uuid()).unwrap_or_default().as_bytes());
@@ -38,16 +38,23 @@ pub(super) fn sync_digest(
         }
     }
     member(&mut text, instance.situation.instance.realm.claim().as_bytes());
-    for plan in plans {
+    for BackendGrants { backend, grants } in granted {
         // Indexes say what names would: the catalog's digest is part of this one.
-        number(&mut text, plan.backend() as u64);
-        number(&mut text, plan.scopes().len() as u64);
-        for scope in plan.scopes() {
-            number(&mut text, *scope as u64);
+        number(&mut text, *backend as u64);
+        number(&mut text, grants.len() as u64);
+        let mut last = None;
+        for grant in grants {
+            // Most of a backend's grants share their end and seats: those are told once for all in a row.
+            let shared = (grant.ends_at, grant.seats);
+            if last != Some(shared) {
+                last = Some(shared);
+                text.push(1);
+                number(&mut text, grant.ends_at.map_or(u64::MAX, |end| end.timestamp_micros() as u64));
+                number(&mut text, grant.seats.unwrap_or_default());
+            }
+            text.push(0);
+            text.extend_from_slice(&(grant.unit_primitive as u32).to_le_bytes());
         }
-        number(&mut text, plan.seats().unwrap_or_default());
-        let grant_ends_at = plan.grant_ends_at().map_or(i64::MAX, |end| end.timestamp());
-        text.extend_from_slice(&grant_ends_at.to_le_bytes());
     }
     member(&mut text, catalog.as_str().as_bytes());
     member(&mut text, kid.as_bytes());

@@ -1,5 +1,7 @@
 //! The ledger: every token that ever left, written before it left.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, Row};
 use uuid::Uuid;
@@ -105,7 +107,8 @@ pub async fn insert_scope_set(connection: &mut PgConnection, set: &ScopeSet) -> 
     }
 }
 
-/// The tokens of one sync of each of these instances, by instance and backend.
+/// The tokens of one sync of each of these instances, by instance and backend: of several
+/// with one digest within a second, the last one's.
 ///
 /// # Errors
 /// The database cannot be read.
@@ -128,7 +131,8 @@ pub async fn list_of_syncs(
     .bind(since)
     .fetch_all(connection)
     .await?;
-    rows.iter()
+    let mut tokens = rows
+        .iter()
         .map(|row| {
             Ok(RecordedToken {
                 instance_number: row.try_get("instance_number")?,
@@ -142,7 +146,16 @@ pub async fn list_of_syncs(
                 ends_with_grant: row.try_get("ends_with_grant")?,
             })
         })
-        .collect()
+        .collect::<Result<Vec<_>, StorageError>>()?;
+    // Tokens of one sync share the milliseconds of their `jti`.
+    let millis = |token: &RecordedToken| token.jti.as_uuid().as_u128() >> 80;
+    let mut last: HashMap<i64, u128> = HashMap::new();
+    for token in &tokens {
+        let last = last.entry(token.instance_number).or_default();
+        *last = millis(token).max(*last);
+    }
+    tokens.retain(|token| last.get(&token.instance_number) == Some(&millis(token)));
+    Ok(tokens)
 }
 
 /// When the last token of an instance expires; `None` if it never had one.

@@ -14,7 +14,7 @@ use super::{Entitlement, Explanation, decide};
 use crate::domain::catalog::UnitPrimitive;
 use crate::domain::ids::InstanceUid;
 use crate::domain::sync_schedule::{Expiry, SyncSchedule};
-use crate::domain::token_plan::{Bearer, TokenPlan};
+use crate::domain::token_plan::{Bearer, TokenPlan, TokenRecord};
 
 /// Also such as no one should configure: they must come out as JSON all the same.
 const ISSUERS: &[&str] = &[
@@ -182,6 +182,44 @@ proptest! {
         }
         let untils = decision.entitlements.iter().filter_map(|entitlement| entitlement.until);
         prop_assert_eq!(decision.next_change_at, untils.min());
+    }
+
+    /// Law 4, and the ground of law 6: a token may be given again as long as all of it is granted until it expires.
+    #[test]
+    fn a_token_of_the_ledger_is_given_again_only_if_it_could_be_planned_then(
+        world in worlds(),
+        later in worlds(),
+        minutes in 0..600_i32,
+    ) {
+        let catalog = &world.catalog;
+        let plans = world.plan(&world.decide());
+        // Some time later, by the same instance or by one that lost or gained something.
+        for situation in [&world.situation, &later.situation] {
+            let then = World { situation: situation.clone(), at: world.at + TimeDelta::minutes(1) * minutes, ..world.clone() };
+            let decision = then.decide();
+            let grants = then.grants(&decision);
+            for plan in &plans {
+                let scopes: Vec<_> =
+                    plan.scopes().iter().map(|scope| catalog.unit_primitives()[*scope].name.to_string()).collect();
+                let record = TokenRecord {
+                    backend: catalog.backends()[plan.backend()].name.as_str(),
+                    scopes: &scopes,
+                    seats: plan.seats(),
+                    issued_at: plan.issued_at(),
+                    expires_at: plan.expires_at(),
+                    ends_with_grant: plan.ends_with_grant(),
+                };
+                let again = TokenPlan::of_record(catalog, &grants, record);
+                let backend = &catalog.backends()[plan.backend()].name;
+                let goes_on = !then.situation.instance.disabled_backends.contains(backend)
+                    && plan.scopes().iter().all(|scope| {
+                        let entitlement = &decision.entitlements[*scope];
+                        entitlement.verdict.is_granted()
+                            && entitlement.granted_until.is_none_or(|end| plan.expires_at() <= end)
+                    });
+                prop_assert_eq!(again, goes_on.then(|| plan.clone()));
+            }
+        }
     }
 
     /// The payload is written by hand; whoever verifies it reads claims.

@@ -9,7 +9,7 @@ use crate::domain::catalog::{BackendName, Catalog, Realm, UnitPrimitiveName};
 use crate::domain::instance::{InstanceStanding, InstanceState};
 use crate::domain::license::{LicenseKind, LicenseStanding};
 use crate::domain::subscription::{Condition, SubscriptionStanding, Term};
-use crate::domain::token_plan::{Lifetime, TokenPlan};
+use crate::domain::token_plan::{BackendGrants, Lifetime, TokenPlan};
 
 const GRACE: TimeDelta = TimeDelta::days(14);
 const MOMENT: TimeDelta = TimeDelta::microseconds(1);
@@ -140,7 +140,7 @@ fn tokens_for(
     let catalog = catalog();
     let decision = decide(&catalog, situation, GRACE, at);
     let lifetime = Lifetime { of_tokens: TimeDelta::hours(8), of_key: day(400) };
-    TokenPlan::from_decision(&catalog, situation, &decision, backends, lifetime, at)
+    TokenPlan::of_grants(&BackendGrants::of_decision(&catalog, situation, &decision, backends), lifetime, at)
         .iter()
         .map(|plan| {
             let scopes = plan.scopes().iter().map(|scope| catalog.unit_primitives()[*scope].name.to_string());
@@ -265,7 +265,11 @@ fn seats_of_one_add_on_sum_and_a_token_tells_the_largest_sum() {
     // In the catalog's order: duo_core, duo_enterprise, duo_pro.
     assert_eq!(decision.seats, [0, 12, 15]);
     let lifetime = Lifetime { of_tokens: TimeDelta::hours(8), of_key: day(400) };
-    let plans = TokenPlan::from_decision(&catalog, &customer, &decision, None, lifetime, day(50));
+    let plans = TokenPlan::of_grants(
+        &BackendGrants::of_decision(&catalog, &customer, &decision, None),
+        lifetime,
+        day(50),
+    );
     let seats: Vec<_> = plans.iter().map(TokenPlan::seats).collect();
     // Nothing at the security gateway was bought with seats.
     assert_eq!(seats, [Some(15), None]);
@@ -487,7 +491,11 @@ fn the_example_of_the_documentation() {
     );
     let lifetime = Lifetime { of_tokens: TimeDelta::hours(8), of_key: day(400) };
     let decision = decide(&catalog(), &customer, GRACE, at);
-    let plans = TokenPlan::from_decision(&catalog(), &customer, &decision, None, lifetime, at);
+    let plans = TokenPlan::of_grants(
+        &BackendGrants::of_decision(&catalog(), &customer, &decision, None),
+        lifetime,
+        at,
+    );
     assert_eq!(plans.iter().map(TokenPlan::seats).collect::<Vec<_>>(), [Some(50), Some(10), None]);
 
     assert_eq!(told(&customer, "duo_chat", day(YEAR + 10)), ("add_on:duo_pro".to_owned(), true));

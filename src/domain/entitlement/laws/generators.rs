@@ -18,7 +18,7 @@ use crate::domain::entitlement::{Decision, Situation, decide};
 use crate::domain::instance::{InstanceStanding, InstanceState};
 use crate::domain::license::{LicenseKind, LicenseStanding};
 use crate::domain::subscription::{Condition, SubscriptionStanding, Term};
-use crate::domain::token_plan::{Lifetime, TokenPlan};
+use crate::domain::token_plan::{BackendGrants, Lifetime, TokenPlan};
 use crate::domain::version::Version;
 
 /// 2026-01-01T00:00:00Z.
@@ -44,8 +44,11 @@ impl World {
     }
 
     pub(super) fn plan(&self, decision: &Decision) -> Vec<TokenPlan> {
-        let Self { catalog, situation, lifetime, at, .. } = self;
-        TokenPlan::from_decision(catalog, situation, decision, self.backends.as_deref(), *lifetime, *at)
+        TokenPlan::of_grants(&self.grants(decision), self.lifetime, self.at)
+    }
+
+    pub(super) fn grants(&self, decision: &Decision) -> Vec<BackendGrants> {
+        BackendGrants::of_decision(&self.catalog, &self.situation, decision, self.backends.as_deref())
     }
 
     /// Every instant at which any answer may change, and some at which none does; sorted.
