@@ -120,7 +120,7 @@ impl Resource for PurchaseRow {
 }
 
 /// `POST /admin/v1/subscriptions/{id}/add-on-purchases`
-#[utoipa::path(post, path = "/admin/v1/subscriptions/{id}/add-on-purchases", tag = "add-on purchases", security(("admin_token" = ["fulfillment:write"])),
+#[utoipa::path(post, operation_id = "add_on_purchases_create", path = "/admin/v1/subscriptions/{id}/add-on-purchases", tag = "add-on purchases", security(("admin_token" = ["fulfillment:write"])),
     request_body = NewPurchaseBody, params(("id" = uuid::Uuid, Path), Retry, Trial),
     responses((status = 201, description = "The new purchase", body = ChangedView<PurchaseView>)))]
 pub(crate) async fn create(desk: Desk, body: Body) -> Result<HttpResponse, ApiError> {
@@ -134,7 +134,7 @@ pub(crate) async fn create(desk: Desk, body: Body) -> Result<HttpResponse, ApiEr
 }
 
 /// `GET /admin/v1/subscriptions/{id}/add-on-purchases`
-#[utoipa::path(get, path = "/admin/v1/subscriptions/{id}/add-on-purchases", tag = "add-on purchases", security(("admin_token" = ["fulfillment:read"])),
+#[utoipa::path(get, operation_id = "add_on_purchases_list", path = "/admin/v1/subscriptions/{id}/add-on-purchases", tag = "add-on purchases", security(("admin_token" = ["fulfillment:read"])),
     params(("id" = uuid::Uuid, Path), ("add_on" = inline(Option<String>), Query, nullable = false),
            ("external_ref" = inline(Option<String>), Query, nullable = false), Pages),
     responses((status = 200, description = "A page of its purchases, in the order in which they were recorded", body = PageView<PurchaseView>)))]
@@ -153,7 +153,7 @@ pub(crate) async fn list(desk: Desk) -> Result<HttpResponse, ApiError> {
 }
 
 /// `GET /admin/v1/subscriptions/{id}/add-on-purchases/{purchase_id}`
-#[utoipa::path(get, path = "/admin/v1/subscriptions/{id}/add-on-purchases/{purchase_id}", tag = "add-on purchases", security(("admin_token" = ["fulfillment:read"])),
+#[utoipa::path(get, operation_id = "add_on_purchases_read", path = "/admin/v1/subscriptions/{id}/add-on-purchases/{purchase_id}", tag = "add-on purchases", security(("admin_token" = ["fulfillment:read"])),
     params(("id" = uuid::Uuid, Path), ("purchase_id" = uuid::Uuid, Path)),
     responses((status = 200, description = "The purchase", body = PurchaseView)))]
 pub(crate) async fn read(desk: Desk) -> Result<HttpResponse, ApiError> {
@@ -164,7 +164,7 @@ pub(crate) async fn read(desk: Desk) -> Result<HttpResponse, ApiError> {
 }
 
 /// `PATCH /admin/v1/subscriptions/{id}/add-on-purchases/{purchase_id}`
-#[utoipa::path(patch, path = "/admin/v1/subscriptions/{id}/add-on-purchases/{purchase_id}", tag = "add-on purchases", security(("admin_token" = ["fulfillment:write"])),
+#[utoipa::path(patch, operation_id = "add_on_purchases_amend", path = "/admin/v1/subscriptions/{id}/add-on-purchases/{purchase_id}", tag = "add-on purchases", security(("admin_token" = ["fulfillment:write"])),
     request_body = PurchasePatchBody, params(("id" = uuid::Uuid, Path), ("purchase_id" = uuid::Uuid, Path), Match, Trial),
     responses((status = 200, description = "The purchase as it is now", body = ChangedView<PurchaseView>)))]
 pub(crate) async fn amend(desk: Desk, body: Body) -> Result<HttpResponse, ApiError> {
@@ -179,7 +179,7 @@ pub(crate) async fn amend(desk: Desk, body: Body) -> Result<HttpResponse, ApiErr
 }
 
 /// `DELETE /admin/v1/subscriptions/{id}/add-on-purchases/{purchase_id}`
-#[utoipa::path(delete, path = "/admin/v1/subscriptions/{id}/add-on-purchases/{purchase_id}", tag = "add-on purchases", security(("admin_token" = ["fulfillment:write"])),
+#[utoipa::path(delete, operation_id = "add_on_purchases_end", path = "/admin/v1/subscriptions/{id}/add-on-purchases/{purchase_id}", tag = "add-on purchases", security(("admin_token" = ["fulfillment:write"])),
     params(("id" = uuid::Uuid, Path), ("purchase_id" = uuid::Uuid, Path), Match, Trial),
     responses((status = 200, description = "The purchase, which ended now and is remembered", body = ChangedView<PurchaseView>)))]
 pub(crate) async fn end(desk: Desk, body: Body) -> Result<HttpResponse, ApiError> {

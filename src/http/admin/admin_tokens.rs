@@ -86,7 +86,7 @@ impl Resource for AdminTokenRow {
 }
 
 /// `POST /admin/v1/admin-tokens`
-#[utoipa::path(post, path = "/admin/v1/admin-tokens", tag = "admin tokens", security(("admin_token" = ["admin_tokens:write"])),
+#[utoipa::path(post, operation_id = "admin_tokens_create", path = "/admin/v1/admin-tokens", tag = "admin tokens", security(("admin_token" = ["admin_tokens:write"])),
     request_body = NewAdminTokenBody, params(Retry, Trial),
     responses((status = 201, description = "The new token, with its secret", body = ChangedView<AdminTokenView>)))]
 pub(crate) async fn create(desk: Desk, body: Body) -> Result<HttpResponse, ApiError> {
@@ -101,7 +101,7 @@ pub(crate) async fn create(desk: Desk, body: Body) -> Result<HttpResponse, ApiEr
 }
 
 /// `GET /admin/v1/admin-tokens`
-#[utoipa::path(get, path = "/admin/v1/admin-tokens", tag = "admin tokens", security(("admin_token" = ["admin_tokens:write"])), params(Pages),
+#[utoipa::path(get, operation_id = "admin_tokens_list", path = "/admin/v1/admin-tokens", tag = "admin tokens", security(("admin_token" = ["admin_tokens:write"])), params(Pages),
     responses((status = 200, description = "A page of tokens, in the order in which they were made", body = PageView<AdminTokenView>)))]
 pub(crate) async fn list(desk: Desk) -> Result<HttpResponse, ApiError> {
     desk.admit(AdminScope::AdminTokensWrite).await?;
@@ -111,7 +111,7 @@ pub(crate) async fn list(desk: Desk) -> Result<HttpResponse, ApiError> {
 }
 
 /// `GET /admin/v1/admin-tokens/{id}`
-#[utoipa::path(get, path = "/admin/v1/admin-tokens/{id}", tag = "admin tokens", security(("admin_token" = ["admin_tokens:write"])),
+#[utoipa::path(get, operation_id = "admin_tokens_read", path = "/admin/v1/admin-tokens/{id}", tag = "admin tokens", security(("admin_token" = ["admin_tokens:write"])),
     params(("id" = uuid::Uuid, Path)),
     responses((status = 200, description = "The token, less its secret", body = AdminTokenView)))]
 pub(crate) async fn read(desk: Desk) -> Result<HttpResponse, ApiError> {
@@ -122,7 +122,7 @@ pub(crate) async fn read(desk: Desk) -> Result<HttpResponse, ApiError> {
 }
 
 /// `DELETE /admin/v1/admin-tokens/{id}`
-#[utoipa::path(delete, path = "/admin/v1/admin-tokens/{id}", tag = "admin tokens", security(("admin_token" = ["admin_tokens:write"])),
+#[utoipa::path(delete, operation_id = "admin_tokens_revoke", path = "/admin/v1/admin-tokens/{id}", tag = "admin tokens", security(("admin_token" = ["admin_tokens:write"])),
     params(("id" = uuid::Uuid, Path), Match, Trial),
     responses((status = 200, description = "The token, revoked for good and remembered", body = ChangedView<AdminTokenView>)))]
 pub(crate) async fn revoke(desk: Desk, body: Body) -> Result<HttpResponse, ApiError> {

@@ -95,7 +95,7 @@ impl Resource for BackendRow {
 }
 
 /// `POST /admin/v1/backends`
-#[utoipa::path(post, path = "/admin/v1/backends", tag = "backends", security(("admin_token" = ["backends:write"])),
+#[utoipa::path(post, operation_id = "backends_create", path = "/admin/v1/backends", tag = "backends", security(("admin_token" = ["backends:write"])),
     request_body = NewBackendBody, params(Retry, Trial),
     responses((status = 201, description = "The backend, which has no token yet", body = ChangedView<BackendView>)))]
 pub(crate) async fn create(desk: Desk, body: Body) -> Result<HttpResponse, ApiError> {
@@ -108,7 +108,7 @@ pub(crate) async fn create(desk: Desk, body: Body) -> Result<HttpResponse, ApiEr
 }
 
 /// `GET /admin/v1/backends`
-#[utoipa::path(get, path = "/admin/v1/backends", tag = "backends", security(("admin_token" = ["fulfillment:read"])), params(Pages),
+#[utoipa::path(get, operation_id = "backends_list", path = "/admin/v1/backends", tag = "backends", security(("admin_token" = ["fulfillment:read"])), params(Pages),
     responses((status = 200, description = "A page of backends, by name", body = PageView<BackendView>)))]
 pub(crate) async fn list(desk: Desk) -> Result<HttpResponse, ApiError> {
     desk.admit(AdminScope::FulfillmentRead).await?;
@@ -118,7 +118,7 @@ pub(crate) async fn list(desk: Desk) -> Result<HttpResponse, ApiError> {
 }
 
 /// `GET /admin/v1/backends/{name}`
-#[utoipa::path(get, path = "/admin/v1/backends/{name}", tag = "backends", security(("admin_token" = ["fulfillment:read"])),
+#[utoipa::path(get, operation_id = "backends_read", path = "/admin/v1/backends/{name}", tag = "backends", security(("admin_token" = ["fulfillment:read"])),
     params(("name" = String, Path)),
     responses((status = 200, description = "The backend", body = BackendView)))]
 pub(crate) async fn read(desk: Desk) -> Result<HttpResponse, ApiError> {
@@ -129,7 +129,7 @@ pub(crate) async fn read(desk: Desk) -> Result<HttpResponse, ApiError> {
 }
 
 /// `PATCH /admin/v1/backends/{name}`
-#[utoipa::path(patch, path = "/admin/v1/backends/{name}", tag = "backends", security(("admin_token" = ["backends:write"])),
+#[utoipa::path(patch, operation_id = "backends_amend", path = "/admin/v1/backends/{name}", tag = "backends", security(("admin_token" = ["backends:write"])),
     request_body = BackendPatchBody, params(("name" = String, Path), Match, Trial),
     responses((status = 200, description = "The backend as it is now", body = ChangedView<BackendView>)))]
 pub(crate) async fn amend(desk: Desk, body: Body) -> Result<HttpResponse, ApiError> {
@@ -144,7 +144,7 @@ pub(crate) async fn amend(desk: Desk, body: Body) -> Result<HttpResponse, ApiErr
 }
 
 /// `POST /admin/v1/backends/{name}:rotate-token`
-#[utoipa::path(post, path = "/admin/v1/backends/{name}:rotate-token", tag = "backends", security(("admin_token" = ["backends:write"])),
+#[utoipa::path(post, operation_id = "backends_rotate_token", path = "/admin/v1/backends/{name}:rotate-token", tag = "backends", security(("admin_token" = ["backends:write"])),
     params(("name" = String, Path), Retry, Trial),
     responses((status = 200, description = "The backend, with another token", body = ChangedView<BackendView>)))]
 pub(crate) async fn rotate_token(desk: Desk, body: Body) -> Result<HttpResponse, ApiError> {

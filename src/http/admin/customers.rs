@@ -88,7 +88,7 @@ impl Resource for CustomerRow {
 }
 
 /// `POST /admin/v1/customers`
-#[utoipa::path(post, path = "/admin/v1/customers", tag = "customers", security(("admin_token" = ["fulfillment:write"])),
+#[utoipa::path(post, operation_id = "customers_create", path = "/admin/v1/customers", tag = "customers", security(("admin_token" = ["fulfillment:write"])),
     request_body = NewCustomerBody, params(Retry, Trial),
     responses((status = 201, description = "The new customer", body = ChangedView<CustomerView>)))]
 pub(crate) async fn create(desk: Desk, body: Body) -> Result<HttpResponse, ApiError> {
@@ -101,7 +101,7 @@ pub(crate) async fn create(desk: Desk, body: Body) -> Result<HttpResponse, ApiEr
 }
 
 /// `GET /admin/v1/customers`
-#[utoipa::path(get, path = "/admin/v1/customers", tag = "customers", security(("admin_token" = ["fulfillment:read"])),
+#[utoipa::path(get, operation_id = "customers_list", path = "/admin/v1/customers", tag = "customers", security(("admin_token" = ["fulfillment:read"])),
     params(("external_ref" = inline(Option<String>), Query, nullable = false), ("archived" = inline(Option<bool>), Query, nullable = false), Pages),
     responses((status = 200, description = "A page of customers, in the order in which they were recorded", body = PageView<CustomerView>)))]
 pub(crate) async fn list(desk: Desk) -> Result<HttpResponse, ApiError> {
@@ -115,7 +115,7 @@ pub(crate) async fn list(desk: Desk) -> Result<HttpResponse, ApiError> {
 }
 
 /// `GET /admin/v1/customers/{id}`
-#[utoipa::path(get, path = "/admin/v1/customers/{id}", tag = "customers", security(("admin_token" = ["fulfillment:read"])),
+#[utoipa::path(get, operation_id = "customers_read", path = "/admin/v1/customers/{id}", tag = "customers", security(("admin_token" = ["fulfillment:read"])),
     params(("id" = uuid::Uuid, Path)),
     responses((status = 200, description = "The customer", body = CustomerView)))]
 pub(crate) async fn read(desk: Desk) -> Result<HttpResponse, ApiError> {
@@ -126,7 +126,7 @@ pub(crate) async fn read(desk: Desk) -> Result<HttpResponse, ApiError> {
 }
 
 /// `PATCH /admin/v1/customers/{id}`
-#[utoipa::path(patch, path = "/admin/v1/customers/{id}", tag = "customers", security(("admin_token" = ["fulfillment:write"])),
+#[utoipa::path(patch, operation_id = "customers_amend", path = "/admin/v1/customers/{id}", tag = "customers", security(("admin_token" = ["fulfillment:write"])),
     request_body = CustomerPatchBody, params(("id" = uuid::Uuid, Path), Match, Trial),
     responses((status = 200, description = "The customer as it is now", body = ChangedView<CustomerView>)))]
 pub(crate) async fn amend(desk: Desk, body: Body) -> Result<HttpResponse, ApiError> {
@@ -141,7 +141,7 @@ pub(crate) async fn amend(desk: Desk, body: Body) -> Result<HttpResponse, ApiErr
 }
 
 /// `POST /admin/v1/customers/{id}:archive`
-#[utoipa::path(post, path = "/admin/v1/customers/{id}:archive", tag = "customers", security(("admin_token" = ["fulfillment:write"])),
+#[utoipa::path(post, operation_id = "customers_archive", path = "/admin/v1/customers/{id}:archive", tag = "customers", security(("admin_token" = ["fulfillment:write"])),
     params(("id" = uuid::Uuid, Path), Match, Retry, Trial),
     responses((status = 200, description = "The customer, which takes no new subscriptions", body = ChangedView<CustomerView>)))]
 pub(crate) async fn archive(desk: Desk, body: Body) -> Result<HttpResponse, ApiError> {

@@ -128,7 +128,7 @@ impl From<&IssuedTokenRow> for IssuanceView {
 }
 
 /// `GET /admin/v1/instances`
-#[utoipa::path(get, path = "/admin/v1/instances", tag = "instances (admin)", security(("admin_token" = ["fulfillment:read"])),
+#[utoipa::path(get, operation_id = "instances_list", path = "/admin/v1/instances", tag = "instances (admin)", security(("admin_token" = ["fulfillment:read"])),
     params(("license_id" = inline(Option<uuid::Uuid>), Query, nullable = false),
            ("subscription_id" = inline(Option<uuid::Uuid>), Query, nullable = false),
            ("instance_id" = inline(Option<uuid::Uuid>), Query, nullable = false),
@@ -152,7 +152,7 @@ pub(crate) async fn list(desk: Desk) -> Result<HttpResponse, ApiError> {
 }
 
 /// `GET /admin/v1/instances/{uid}`
-#[utoipa::path(get, path = "/admin/v1/instances/{uid}", tag = "instances (admin)", security(("admin_token" = ["fulfillment:read"])),
+#[utoipa::path(get, operation_id = "instances_read", path = "/admin/v1/instances/{uid}", tag = "instances (admin)", security(("admin_token" = ["fulfillment:read"])),
     params(("uid" = uuid::Uuid, Path)),
     responses((status = 200, description = "The instance", body = InstanceView)))]
 pub(crate) async fn read(desk: Desk) -> Result<HttpResponse, ApiError> {
@@ -163,7 +163,7 @@ pub(crate) async fn read(desk: Desk) -> Result<HttpResponse, ApiError> {
 }
 
 /// `GET /admin/v1/instances/{uid}/entitlements?at=`
-#[utoipa::path(get, path = "/admin/v1/instances/{uid}/entitlements", tag = "instances (admin)", security(("admin_token" = ["fulfillment:read"])),
+#[utoipa::path(get, operation_id = "instances_explain", path = "/admin/v1/instances/{uid}/entitlements", tag = "instances (admin)", security(("admin_token" = ["fulfillment:read"])),
     params(("uid" = uuid::Uuid, Path), AtQuery),
     responses((status = 200, description = "Why each unit primitive is granted or not at that instant", body = ExplanationView)))]
 pub(crate) async fn explain(desk: Desk) -> Result<HttpResponse, ApiError> {
@@ -178,7 +178,7 @@ pub(crate) async fn explain(desk: Desk) -> Result<HttpResponse, ApiError> {
 }
 
 /// `GET /admin/v1/instances/{uid}/issuances`
-#[utoipa::path(get, path = "/admin/v1/instances/{uid}/issuances", tag = "instances (admin)", security(("admin_token" = ["audit:read"])),
+#[utoipa::path(get, operation_id = "instances_issuances", path = "/admin/v1/instances/{uid}/issuances", tag = "instances (admin)", security(("admin_token" = ["audit:read"])),
     params(("uid" = uuid::Uuid, Path), Pages),
     responses((status = 200, description = "A page of the tokens that it got, latest first", body = PageView<IssuanceView>)))]
 pub(crate) async fn issuances(desk: Desk) -> Result<HttpResponse, ApiError> {
@@ -194,7 +194,7 @@ pub(crate) async fn issuances(desk: Desk) -> Result<HttpResponse, ApiError> {
 }
 
 /// `POST /admin/v1/instances/{uid}:block`
-#[utoipa::path(post, path = "/admin/v1/instances/{uid}:block", tag = "instances (admin)", security(("admin_token" = ["instances:write"])),
+#[utoipa::path(post, operation_id = "instances_block", path = "/admin/v1/instances/{uid}:block", tag = "instances (admin)", security(("admin_token" = ["instances:write"])),
     request_body = ReasonBody, params(("uid" = uuid::Uuid, Path), Match, Retry, Trial),
     responses((status = 200, description = "The instance, which gets no token until it is unblocked", body = ChangedView<InstanceView>)))]
 pub(crate) async fn block(desk: Desk, body: Body) -> Result<HttpResponse, ApiError> {
@@ -211,7 +211,7 @@ pub(crate) async fn block(desk: Desk, body: Body) -> Result<HttpResponse, ApiErr
 }
 
 /// `POST /admin/v1/instances/{uid}:unblock`
-#[utoipa::path(post, path = "/admin/v1/instances/{uid}:unblock", tag = "instances (admin)", security(("admin_token" = ["instances:write"])),
+#[utoipa::path(post, operation_id = "instances_unblock", path = "/admin/v1/instances/{uid}:unblock", tag = "instances (admin)", security(("admin_token" = ["instances:write"])),
     request_body(content = OptionalReasonBody, content_type = "application/json"), params(("uid" = uuid::Uuid, Path), Retry, Trial),
     responses((status = 200, description = "The instance, active again", body = ChangedView<InstanceView>)))]
 pub(crate) async fn unblock(desk: Desk, body: Body) -> Result<HttpResponse, ApiError> {
@@ -227,7 +227,7 @@ pub(crate) async fn unblock(desk: Desk, body: Body) -> Result<HttpResponse, ApiE
 }
 
 /// `POST /admin/v1/instances/{uid}:release`
-#[utoipa::path(post, path = "/admin/v1/instances/{uid}:release", tag = "instances (admin)", security(("admin_token" = ["instances:write"])),
+#[utoipa::path(post, operation_id = "instances_release", path = "/admin/v1/instances/{uid}:release", tag = "instances (admin)", security(("admin_token" = ["instances:write"])),
     request_body(content = OptionalReasonBody, content_type = "application/json"), params(("uid" = uuid::Uuid, Path), Match, Retry, Trial),
     responses((status = 200, description = "The instance, whose place is free when its last token has expired", body = ChangedView<InstanceView>)))]
 pub(crate) async fn release(desk: Desk, body: Body) -> Result<HttpResponse, ApiError> {
@@ -244,7 +244,7 @@ pub(crate) async fn release(desk: Desk, body: Body) -> Result<HttpResponse, ApiE
 }
 
 /// `POST /admin/v1/instances/{uid}:allow-reactivation`
-#[utoipa::path(post, path = "/admin/v1/instances/{uid}:allow-reactivation", tag = "instances (admin)", security(("admin_token" = ["instances:write"])),
+#[utoipa::path(post, operation_id = "instances_allow_reactivation", path = "/admin/v1/instances/{uid}:allow-reactivation", tag = "instances (admin)", security(("admin_token" = ["instances:write"])),
     params(("uid" = uuid::Uuid, Path), Retry, Trial),
     responses((status = 200, description = "The instance, which may register another key once", body = ChangedView<InstanceView>)))]
 pub(crate) async fn allow_reactivation(desk: Desk, body: Body) -> Result<HttpResponse, ApiError> {

@@ -104,7 +104,7 @@ impl Resource for LicenseRow {
 }
 
 /// `POST /admin/v1/licenses`
-#[utoipa::path(post, path = "/admin/v1/licenses", tag = "licenses", security(("admin_token" = ["fulfillment:write"])),
+#[utoipa::path(post, operation_id = "licenses_create", path = "/admin/v1/licenses", tag = "licenses", security(("admin_token" = ["fulfillment:write"])),
     request_body = NewLicenseBody, params(Retry, Trial),
     responses((status = 201, description = "The new license, with its activation code", body = ChangedView<LicenseView>)))]
 pub(crate) async fn create(desk: Desk, body: Body) -> Result<HttpResponse, ApiError> {
@@ -117,7 +117,7 @@ pub(crate) async fn create(desk: Desk, body: Body) -> Result<HttpResponse, ApiEr
 }
 
 /// `GET /admin/v1/licenses`
-#[utoipa::path(get, path = "/admin/v1/licenses", tag = "licenses", security(("admin_token" = ["fulfillment:read"])),
+#[utoipa::path(get, operation_id = "licenses_list", path = "/admin/v1/licenses", tag = "licenses", security(("admin_token" = ["fulfillment:read"])),
     params(("subscription_id" = inline(Option<uuid::Uuid>), Query, nullable = false),
            ("state" = inline(Option<String>), Query, nullable = false, description = "`active` or `revoked`"),
            ("external_ref" = inline(Option<String>), Query, nullable = false), Pages),
@@ -136,7 +136,7 @@ pub(crate) async fn list(desk: Desk) -> Result<HttpResponse, ApiError> {
 }
 
 /// `GET /admin/v1/licenses/{id}`
-#[utoipa::path(get, path = "/admin/v1/licenses/{id}", tag = "licenses", security(("admin_token" = ["fulfillment:read"])),
+#[utoipa::path(get, operation_id = "licenses_read", path = "/admin/v1/licenses/{id}", tag = "licenses", security(("admin_token" = ["fulfillment:read"])),
     params(("id" = uuid::Uuid, Path)),
     responses((status = 200, description = "The license", body = LicenseView)))]
 pub(crate) async fn read(desk: Desk) -> Result<HttpResponse, ApiError> {
@@ -147,7 +147,7 @@ pub(crate) async fn read(desk: Desk) -> Result<HttpResponse, ApiError> {
 }
 
 /// `PATCH /admin/v1/licenses/{id}`
-#[utoipa::path(patch, path = "/admin/v1/licenses/{id}", tag = "licenses", security(("admin_token" = ["fulfillment:write"])),
+#[utoipa::path(patch, operation_id = "licenses_amend", path = "/admin/v1/licenses/{id}", tag = "licenses", security(("admin_token" = ["fulfillment:write"])),
     request_body = LicensePatchBody, params(("id" = uuid::Uuid, Path), Match, Trial),
     responses((status = 200, description = "The license as it is now", body = ChangedView<LicenseView>)))]
 pub(crate) async fn amend(desk: Desk, body: Body) -> Result<HttpResponse, ApiError> {
@@ -162,7 +162,7 @@ pub(crate) async fn amend(desk: Desk, body: Body) -> Result<HttpResponse, ApiErr
 }
 
 /// `POST /admin/v1/licenses/{id}:revoke`
-#[utoipa::path(post, path = "/admin/v1/licenses/{id}:revoke", tag = "licenses", security(("admin_token" = ["licenses:revoke"])),
+#[utoipa::path(post, operation_id = "licenses_revoke", path = "/admin/v1/licenses/{id}:revoke", tag = "licenses", security(("admin_token" = ["licenses:revoke"])),
     request_body = ReasonBody, params(("id" = uuid::Uuid, Path), Match, Retry, Trial),
     responses((status = 200, description = "The license, revoked for good", body = ChangedView<LicenseView>)))]
 pub(crate) async fn revoke(desk: Desk, body: Body) -> Result<HttpResponse, ApiError> {
@@ -179,7 +179,7 @@ pub(crate) async fn revoke(desk: Desk, body: Body) -> Result<HttpResponse, ApiEr
 }
 
 /// `POST /admin/v1/licenses/{id}:reissue`
-#[utoipa::path(post, path = "/admin/v1/licenses/{id}:reissue", tag = "licenses", security(("admin_token" = ["fulfillment:write"])),
+#[utoipa::path(post, operation_id = "licenses_reissue", path = "/admin/v1/licenses/{id}:reissue", tag = "licenses", security(("admin_token" = ["fulfillment:write"])),
     params(("id" = uuid::Uuid, Path), Match, Retry, Trial),
     responses((status = 200, description = "The license, with another activation code", body = ChangedView<LicenseView>)))]
 pub(crate) async fn reissue(desk: Desk, body: Body) -> Result<HttpResponse, ApiError> {

@@ -129,8 +129,7 @@ mod tests {
         let mut query = Query::of("state=active&stat=active&state=blocked");
         assert_eq!(query.text("state").as_deref(), Some("active"));
         let refusal = query.done().unwrap_err();
-        assert_eq!(refusal.code(), "invalid_parameters");
-        assert!(refusal.to_string().contains("2 values"), "{refusal}");
+        assert_eq!(refusal.to_string(), "invalid_parameters: 2 values are wrong.");
     }
 
     #[test]

@@ -167,7 +167,7 @@ impl Resource for Subscription {
 }
 
 /// `POST /admin/v1/subscriptions`
-#[utoipa::path(post, path = "/admin/v1/subscriptions", tag = "subscriptions", security(("admin_token" = ["fulfillment:write"])),
+#[utoipa::path(post, operation_id = "subscriptions_create", path = "/admin/v1/subscriptions", tag = "subscriptions", security(("admin_token" = ["fulfillment:write"])),
     request_body = NewSubscriptionBody, params(Retry, Trial),
     responses((status = 201, description = "The new subscription", body = ChangedView<SubscriptionView>)))]
 pub(crate) async fn create(desk: Desk, body: Body) -> Result<HttpResponse, ApiError> {
@@ -180,7 +180,7 @@ pub(crate) async fn create(desk: Desk, body: Body) -> Result<HttpResponse, ApiEr
 }
 
 /// `GET /admin/v1/subscriptions`
-#[utoipa::path(get, path = "/admin/v1/subscriptions", tag = "subscriptions", security(("admin_token" = ["fulfillment:read"])),
+#[utoipa::path(get, operation_id = "subscriptions_list", path = "/admin/v1/subscriptions", tag = "subscriptions", security(("admin_token" = ["fulfillment:read"])),
     params(("customer_id" = inline(Option<uuid::Uuid>), Query, nullable = false),
            ("condition" = inline(Option<String>), Query, nullable = false, description = "`active`, `suspended` or `canceled`"),
            ("license_type" = inline(Option<String>), Query, nullable = false),
@@ -204,7 +204,7 @@ pub(crate) async fn list(desk: Desk) -> Result<HttpResponse, ApiError> {
 }
 
 /// `GET /admin/v1/subscriptions/{id}`
-#[utoipa::path(get, path = "/admin/v1/subscriptions/{id}", tag = "subscriptions", security(("admin_token" = ["fulfillment:read"])),
+#[utoipa::path(get, operation_id = "subscriptions_read", path = "/admin/v1/subscriptions/{id}", tag = "subscriptions", security(("admin_token" = ["fulfillment:read"])),
     params(("id" = uuid::Uuid, Path)),
     responses((status = 200, description = "The subscription", body = SubscriptionView)))]
 pub(crate) async fn read(desk: Desk) -> Result<HttpResponse, ApiError> {
@@ -215,7 +215,7 @@ pub(crate) async fn read(desk: Desk) -> Result<HttpResponse, ApiError> {
 }
 
 /// `PATCH /admin/v1/subscriptions/{id}`
-#[utoipa::path(patch, path = "/admin/v1/subscriptions/{id}", tag = "subscriptions", security(("admin_token" = ["fulfillment:write"])),
+#[utoipa::path(patch, operation_id = "subscriptions_amend", path = "/admin/v1/subscriptions/{id}", tag = "subscriptions", security(("admin_token" = ["fulfillment:write"])),
     request_body = SubscriptionPatchBody, params(("id" = uuid::Uuid, Path), Match, Trial),
     responses((status = 200, description = "The subscription as it is now", body = ChangedView<SubscriptionView>)))]
 pub(crate) async fn amend(desk: Desk, body: Body) -> Result<HttpResponse, ApiError> {
@@ -230,7 +230,7 @@ pub(crate) async fn amend(desk: Desk, body: Body) -> Result<HttpResponse, ApiErr
 }
 
 /// `POST /admin/v1/subscriptions/{id}:suspend`
-#[utoipa::path(post, path = "/admin/v1/subscriptions/{id}:suspend", tag = "subscriptions", security(("admin_token" = ["fulfillment:write"])),
+#[utoipa::path(post, operation_id = "subscriptions_suspend", path = "/admin/v1/subscriptions/{id}:suspend", tag = "subscriptions", security(("admin_token" = ["fulfillment:write"])),
     request_body = ReasonBody, params(("id" = uuid::Uuid, Path), Match, Retry, Trial),
     responses((status = 200, description = "The subscription, under which nothing gets a token", body = ChangedView<SubscriptionView>)))]
 pub(crate) async fn suspend(desk: Desk, body: Body) -> Result<HttpResponse, ApiError> {
@@ -247,7 +247,7 @@ pub(crate) async fn suspend(desk: Desk, body: Body) -> Result<HttpResponse, ApiE
 }
 
 /// `POST /admin/v1/subscriptions/{id}:resume`
-#[utoipa::path(post, path = "/admin/v1/subscriptions/{id}:resume", tag = "subscriptions", security(("admin_token" = ["fulfillment:write"])),
+#[utoipa::path(post, operation_id = "subscriptions_resume", path = "/admin/v1/subscriptions/{id}:resume", tag = "subscriptions", security(("admin_token" = ["fulfillment:write"])),
     request_body = ReasonBody, params(("id" = uuid::Uuid, Path), Retry, Trial),
     responses((status = 200, description = "The subscription, active again", body = ChangedView<SubscriptionView>)))]
 pub(crate) async fn resume(desk: Desk, body: Body) -> Result<HttpResponse, ApiError> {
@@ -264,7 +264,7 @@ pub(crate) async fn resume(desk: Desk, body: Body) -> Result<HttpResponse, ApiEr
 }
 
 /// `POST /admin/v1/subscriptions/{id}:cancel`
-#[utoipa::path(post, path = "/admin/v1/subscriptions/{id}:cancel", tag = "subscriptions", security(("admin_token" = ["fulfillment:write"])),
+#[utoipa::path(post, operation_id = "subscriptions_cancel", path = "/admin/v1/subscriptions/{id}:cancel", tag = "subscriptions", security(("admin_token" = ["fulfillment:write"])),
     request_body = ReasonBody, params(("id" = uuid::Uuid, Path), Match, Retry, Trial),
     responses((status = 200, description = "The subscription, canceled for good", body = ChangedView<SubscriptionView>)))]
 pub(crate) async fn cancel(desk: Desk, body: Body) -> Result<HttpResponse, ApiError> {
@@ -281,7 +281,7 @@ pub(crate) async fn cancel(desk: Desk, body: Body) -> Result<HttpResponse, ApiEr
 }
 
 /// `POST /admin/v1/subscriptions/{id}:renew`
-#[utoipa::path(post, path = "/admin/v1/subscriptions/{id}:renew", tag = "subscriptions", security(("admin_token" = ["fulfillment:write"])),
+#[utoipa::path(post, operation_id = "subscriptions_renew", path = "/admin/v1/subscriptions/{id}:renew", tag = "subscriptions", security(("admin_token" = ["fulfillment:write"])),
     request_body = RenewalBody, params(("id" = uuid::Uuid, Path), Retry, Trial),
     responses((status = 200, description = "The subscription with its longer term", body = ChangedView<SubscriptionView>)))]
 pub(crate) async fn renew(desk: Desk, body: Body) -> Result<HttpResponse, ApiError> {

@@ -144,22 +144,22 @@ async fn each_change_leaves_one_audit_row_with_who_what_when_and_why() {
     let request = request.header("x-request-id", "order-4711").json(&json!({ "reason": "refunded" }));
     send(request).await.expect(StatusCode::OK);
     let mut connection = app.deployment().database.connection().await;
-    let rows: Vec<(String, String, Option<String>, Value, Value, String, bool)> = sqlx::query_as(
-        "select actor, subject_kind, reason, before, after, request_id, at = '2026-11-20T12:00:00Z' \
-         from audit_events where action = 'license.revoke' and subject_id = $1",
+    let rows: Vec<Value> = sqlx::query_scalar(
+        "select to_jsonb(a) - 'id' from audit_events a where action = 'license.revoke' and subject_id = $1",
     )
     .bind(&sold.license_id)
     .fetch_all(&mut connection)
     .await
     .unwrap();
-    let [(actor, kind, reason, was, is, request_id, on_time)] = rows.as_slice() else { panic!("{rows:?}") };
+    let [row] = rows.as_slice() else { panic!("{rows:?}") };
+    let actor = row["actor"].as_str().unwrap();
     assert!(actor.starts_with("admin_token:") && actor.ends_with(" test"), "{actor}");
-    assert_eq!(
-        (kind.as_str(), reason.as_deref(), request_id.as_str()),
-        ("license", Some("refunded"), "order-4711")
-    );
-    assert_eq!((was, is), (&before, &app.admin_get(&record).await));
-    assert!(on_time);
+    let expected = json!({
+        "at": "2026-11-20T12:00:00+00:00", "actor": actor, "action": "license.revoke", "subject_kind": "license",
+        "subject_id": sold.license_id, "reason": "refunded", "before": before,
+        "after": app.admin_get(&record).await, "request_id": "order-4711",
+    });
+    assert_eq!(row, &expected);
     let actions: Vec<String> =
         sqlx::query_scalar("select action from audit_events where actor like 'admin_token:%' order by 1")
             .fetch_all(&mut connection)
