@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, NaiveDate, Utc};
 use sqlx::postgres::PgRow;
-use sqlx::{PgConnection, Row};
+use sqlx::{PgConnection, QueryBuilder, Row};
 use uuid::Uuid;
 
 use super::{StorageError, changed_one, decode};
@@ -87,18 +87,17 @@ pub async fn list(
     after: Option<PurchaseId>,
     limit: i64,
 ) -> Result<Vec<PurchaseRow>, StorageError> {
-    let rows = sqlx::query(concat!(
-        select!(),
-        "where subscription_id = $1 and id > $2 and ($3::text is null or add_on = $3) \
-           and ($4::text is null or external_ref = $4) order by id limit $5"
-    ))
-    .bind(subscription.as_uuid())
-    .bind(after.map_or(Uuid::nil(), PurchaseId::as_uuid))
-    .bind(filter.add_on.as_ref().map(AddOnName::as_str))
-    .bind(&filter.external_ref)
-    .bind(limit)
-    .fetch_all(connection)
-    .await?;
+    let mut query = QueryBuilder::new(concat!(select!(), "where subscription_id = "));
+    query.push_bind(subscription.as_uuid());
+    query.push(" and id > ").push_bind(after.map_or(Uuid::nil(), PurchaseId::as_uuid));
+    if let Some(add_on) = &filter.add_on {
+        query.push(" and add_on = ").push_bind(add_on.as_str());
+    }
+    if let Some(external_ref) = &filter.external_ref {
+        query.push(" and external_ref = ").push_bind(external_ref);
+    }
+    query.push(" order by id limit ").push_bind(limit);
+    let rows = query.build().fetch_all(connection).await?;
     rows.iter().map(purchase).collect()
 }
 

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use sqlx::postgres::PgRow;
-use sqlx::{PgConnection, Row};
+use sqlx::{PgConnection, QueryBuilder, Row};
 use uuid::Uuid;
 
 use super::{StorageError, changed_one};
@@ -76,17 +76,18 @@ pub async fn list(
     after: Option<CustomerId>,
     limit: i64,
 ) -> Result<Vec<CustomerRow>, StorageError> {
-    let rows = sqlx::query(concat!(
-        select!(),
-        "where id > $1 and ($2::text is null or external_ref = $2) \
-           and ($3::boolean is null or (archived_at is not null) = $3) order by id limit $4"
-    ))
-    .bind(after.map_or(Uuid::nil(), CustomerId::as_uuid))
-    .bind(&filter.external_ref)
-    .bind(filter.archived)
-    .bind(limit)
-    .fetch_all(connection)
-    .await?;
+    let mut query = QueryBuilder::new(concat!(select!(), "where id > "));
+    query.push_bind(after.map_or(Uuid::nil(), CustomerId::as_uuid));
+    if let Some(external_ref) = &filter.external_ref {
+        query.push(" and external_ref = ").push_bind(external_ref);
+    }
+    match filter.archived {
+        Some(true) => _ = query.push(" and archived_at is not null"),
+        Some(false) => _ = query.push(" and archived_at is null"),
+        None => {}
+    }
+    query.push(" order by id limit ").push_bind(limit);
+    let rows = query.build().fetch_all(connection).await?;
     rows.iter().map(customer).collect()
 }
 

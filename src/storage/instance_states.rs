@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use sqlx::postgres::PgRow;
-use sqlx::{PgConnection, Row};
+use sqlx::{PgConnection, QueryBuilder, Row};
 use uuid::Uuid;
 
 use super::{StorageError, changed_one, decode};
@@ -89,21 +89,27 @@ pub async fn list(
     after: Option<InstanceUid>,
     limit: i64,
 ) -> Result<Vec<InstanceRow>, StorageError> {
-    let rows = sqlx::query(concat!(
-        select!(),
-        "where i.uid > $1 and ($2::uuid is null or i.license_id = $2) and ($3::uuid is null or l.subscription_id = $3) \
-           and ($4::uuid is null or i.instance_id = $4) and ($5::text is null or i.state = $5) \
-           and ($6::boolean is null or (i.identity_contested_at is not null) = $6) order by i.uid limit $7"
-    ))
-    .bind(after.map_or(Uuid::nil(), InstanceUid::as_uuid))
-    .bind(filter.license_id.map(LicenseId::as_uuid))
-    .bind(filter.subscription_id.map(SubscriptionId::as_uuid))
-    .bind(filter.instance_id.map(InstanceId::as_uuid))
-    .bind(filter.state.map(InstanceState::as_str))
-    .bind(filter.contested)
-    .bind(limit)
-    .fetch_all(connection)
-    .await?;
+    let mut query = QueryBuilder::new(concat!(select!(), "where i.uid > "));
+    query.push_bind(after.map_or(Uuid::nil(), InstanceUid::as_uuid));
+    if let Some(license) = filter.license_id {
+        query.push(" and i.license_id = ").push_bind(license.as_uuid());
+    }
+    if let Some(subscription) = filter.subscription_id {
+        query.push(" and l.subscription_id = ").push_bind(subscription.as_uuid());
+    }
+    if let Some(instance_id) = filter.instance_id {
+        query.push(" and i.instance_id = ").push_bind(instance_id.as_uuid());
+    }
+    if let Some(state) = filter.state {
+        query.push(" and i.state = ").push_bind(state.as_str());
+    }
+    match filter.contested {
+        Some(true) => _ = query.push(" and i.identity_contested_at is not null"),
+        Some(false) => _ = query.push(" and i.identity_contested_at is null"),
+        None => {}
+    }
+    query.push(" order by i.uid limit ").push_bind(limit);
+    let rows = query.build().fetch_all(connection).await?;
     rows.iter().map(instance).collect()
 }
 

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use sqlx::postgres::PgRow;
-use sqlx::{PgConnection, Row};
+use sqlx::{PgConnection, QueryBuilder, Row};
 use uuid::Uuid;
 
 use super::{StorageError, changed_one, decode};
@@ -124,18 +124,21 @@ pub async fn list(
     after: Option<LicenseId>,
     limit: i64,
 ) -> Result<Vec<LicenseRow>, StorageError> {
-    let rows = sqlx::query(concat!(
-        select!(),
-        "where id > $1 and ($2::uuid is null or subscription_id = $2) and ($3::text is null or external_ref = $3) \
-           and ($4::boolean is null or (revoked_at is not null) = $4) order by id limit $5"
-    ))
-    .bind(after.map_or(Uuid::nil(), LicenseId::as_uuid))
-    .bind(filter.subscription_id.map(SubscriptionId::as_uuid))
-    .bind(&filter.external_ref)
-    .bind(filter.revoked)
-    .bind(limit)
-    .fetch_all(connection)
-    .await?;
+    let mut query = QueryBuilder::new(concat!(select!(), "where id > "));
+    query.push_bind(after.map_or(Uuid::nil(), LicenseId::as_uuid));
+    if let Some(subscription) = filter.subscription_id {
+        query.push(" and subscription_id = ").push_bind(subscription.as_uuid());
+    }
+    if let Some(external_ref) = &filter.external_ref {
+        query.push(" and external_ref = ").push_bind(external_ref);
+    }
+    match filter.revoked {
+        Some(true) => _ = query.push(" and revoked_at is not null"),
+        Some(false) => _ = query.push(" and revoked_at is null"),
+        None => {}
+    }
+    query.push(" order by id limit ").push_bind(limit);
+    let rows = query.build().fetch_all(connection).await?;
     rows.iter().map(license).collect()
 }
 

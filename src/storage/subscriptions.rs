@@ -3,7 +3,7 @@
 use chrono::{DateTime, NaiveDate, Utc};
 use chrono_tz::Tz;
 use sqlx::postgres::PgRow;
-use sqlx::{PgConnection, Row};
+use sqlx::{PgConnection, QueryBuilder, Row};
 use uuid::Uuid;
 
 use super::{StorageError, changed_one, decode};
@@ -100,21 +100,25 @@ pub async fn list(
     after: Option<SubscriptionId>,
     limit: i64,
 ) -> Result<Vec<SubscriptionRow>, StorageError> {
-    let rows = sqlx::query(concat!(
-        select!(),
-        "where id > $1 and ($2::uuid is null or customer_id = $2) and ($3::text is null or external_ref = $3) \
-           and ($4::text is null or condition = $4) and ($5::text is null or license_type = $5) \
-           and ($6::timestamptz is null or ends_at < $6) order by id limit $7"
-    ))
-    .bind(after.map_or(Uuid::nil(), SubscriptionId::as_uuid))
-    .bind(filter.customer_id.map(CustomerId::as_uuid))
-    .bind(&filter.external_ref)
-    .bind(filter.condition.map(Condition::as_str))
-    .bind(filter.license_type.as_ref().map(LicenseTypeName::as_str))
-    .bind(filter.expires_before)
-    .bind(limit)
-    .fetch_all(connection)
-    .await?;
+    let mut query = QueryBuilder::new(concat!(select!(), "where id > "));
+    query.push_bind(after.map_or(Uuid::nil(), SubscriptionId::as_uuid));
+    if let Some(customer) = filter.customer_id {
+        query.push(" and customer_id = ").push_bind(customer.as_uuid());
+    }
+    if let Some(external_ref) = &filter.external_ref {
+        query.push(" and external_ref = ").push_bind(external_ref);
+    }
+    if let Some(condition) = filter.condition {
+        query.push(" and condition = ").push_bind(condition.as_str());
+    }
+    if let Some(license_type) = &filter.license_type {
+        query.push(" and license_type = ").push_bind(license_type.as_str());
+    }
+    if let Some(instant) = filter.expires_before {
+        query.push(" and ends_at < ").push_bind(instant);
+    }
+    query.push(" order by id limit ").push_bind(limit);
+    let rows = query.build().fetch_all(connection).await?;
     rows.iter().map(subscription).collect()
 }
 

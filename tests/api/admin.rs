@@ -4,6 +4,7 @@ mod callers;
 mod changes;
 mod instances;
 mod lists;
+mod races;
 mod records;
 mod retries;
 mod terms;
