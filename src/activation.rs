@@ -21,7 +21,7 @@ use crate::domain::version::Version;
 use crate::keystore::{self, Keystore, KeystoreError};
 use crate::storage::activations::{self, InstanceIdentity, NewInstance};
 use crate::storage::instance_credentials::{self, Origin};
-use crate::storage::{StorageError, licenses};
+use crate::storage::{StorageError, assertion_uses, licenses};
 
 /// What an installation sends to be activated, parsed.
 #[derive(Debug)]
@@ -54,6 +54,9 @@ pub enum ActivationError {
     CapReached { cap: i32 },
     #[error("an instance with this id is active under another license")]
     Mismatch,
+    /// Its `jti` came before, with another request.
+    #[error("the proof was used before")]
+    ProofUsed,
     #[error("refused: {}", .0.code())]
     Refused(Obstacle),
     #[error(transparent)]
@@ -135,6 +138,11 @@ pub async fn activate(
     let uid = known.as_ref().map_or_else(|| InstanceUid::generate(now), |known| known.uid);
     let public_key = asked.key.as_ref().map(ActivationProof::public_key);
     record(connection, &asked, uid, license.id, known.as_ref(), public_key, now).await?;
+    if let Some(key) = &asked.key
+        && !assertion_uses::insert_once(connection, &key.usage(uid)).await?
+    {
+        return Err(ActivationError::ProofUsed);
+    }
     let secret = match public_key {
         Some(_) => {
             instance_credentials::update_all_to_die(connection, uid, now).await?;

@@ -5,12 +5,19 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, TimeDelta, Utc};
 use ed25519_dalek::{Signature, VerifyingKey};
 use serde::Deserialize;
+use sha2::{Digest, Sha256};
 
-use crate::domain::ids::InstanceId;
+use crate::domain::ids::{InstanceId, InstanceUid};
+use crate::storage::assertion_uses::AssertionUse;
 
 /// A public key whose private half the installation has shown to hold.
 #[derive(Clone, Debug)]
-pub struct ActivationProof(VerifyingKey);
+pub struct ActivationProof {
+    key: VerifyingKey,
+    jti_digest: [u8; 32],
+    request_digest: [u8; 32],
+    expires_at: DateTime<Utc>,
+}
 
 /// Why a key is not registered.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -36,7 +43,7 @@ pub struct PublicKeyJwk {
 }
 
 impl ActivationProof {
-    /// Checks the proof against the key that it comes with.
+    /// Checks the proof against the key that it comes with. `request` is the body that holds both.
     ///
     /// # Errors
     /// The key is weak or no Ed25519 key, or the proof is not by it, not for this
@@ -46,6 +53,7 @@ impl ActivationProof {
         proof: &str,
         issuer: &str,
         instance_id: InstanceId,
+        request: &[u8],
         now: DateTime<Utc>,
     ) -> Result<Self, ProofError> {
         let key = public_key(key)?;
@@ -66,13 +74,29 @@ impl ActivationProof {
         let claims: Claims =
             part(claims).ok_or(ProofError::Proof("with aud, instance_id, iat, exp and jti"))?;
         claims.check(issuer, instance_id, now)?;
-        Ok(Self(key))
+        Ok(Self {
+            key,
+            jti_digest: Sha256::digest(claims.jti.as_bytes()).into(),
+            request_digest: Sha256::digest(request).into(),
+            expires_at: DateTime::from_timestamp(claims.exp, 0).unwrap_or(now) + LEEWAY,
+        })
     }
 
     /// The raw Ed25519 point.
     #[must_use]
     pub fn public_key(&self) -> [u8; 32] {
-        self.0.to_bytes()
+        self.key.to_bytes()
+    }
+
+    /// What is remembered, so that the proof counts once; a retry of the same request passes.
+    #[must_use]
+    pub fn usage(&self, uid: InstanceUid) -> AssertionUse {
+        AssertionUse {
+            uid,
+            jti_digest: self.jti_digest,
+            request_digest: self.request_digest,
+            expires_at: self.expires_at,
+        }
     }
 }
 

@@ -23,10 +23,10 @@ mod resource;
 mod subscriptions;
 
 use actix_web::Resource;
-use actix_web::web::{ServiceConfig, delete, get, patch, post};
+use actix_web::web::{ServiceConfig, delete, patch, post};
 use utoipa::OpenApi;
 
-use super::routes::resource as route;
+use super::routes::{get, resource as route};
 
 /// The routes. An id stops at a colon, behind which a verb stands.
 pub(crate) fn configure(config: &mut ServiceConfig) {

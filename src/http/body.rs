@@ -117,18 +117,44 @@ fn malformed(error: &serde_json::Error) -> ApiError {
     )
 }
 
-/// The parser's sentence, less the position, which the pointer says better.
-fn wrong_type(pointer: String, error: &serde_json::Error) -> InvalidValue {
+/// The parser's sentence in words that a caller knows, less the position, which the pointer says better.
+fn wrong_type(mut pointer: String, error: &serde_json::Error) -> InvalidValue {
     let sentence = error.to_string();
-    let detail = sentence.rsplit_once(" at line ").map_or(sentence.as_str(), |(detail, _)| detail).to_owned();
-    let code = if detail.starts_with("unknown field") {
-        "unknown_member"
-    } else if detail.starts_with("missing field") {
-        "missing"
-    } else {
-        "wrong_type"
+    let sentence = sentence.rsplit_once(" at line ").map_or(sentence.as_str(), |(detail, _)| detail);
+    if let Some(member) = quoted(sentence, "missing field `") {
+        pointer.push('/');
+        pointer.push_str(member);
+        return InvalidValue { pointer, code: "missing", detail: "is required".to_owned() };
+    }
+    if quoted(sentence, "unknown field `").is_some() {
+        let known = sentence.split_once("expected ").map_or("it takes no members", |(_, known)| known);
+        let detail = format!("is not known here; known: {}", known.replace('`', ""));
+        return InvalidValue { pointer, code: "unknown_member", detail };
+    }
+    let detail = match sentence.rsplit_once(", expected ") {
+        Some((_, expected)) => format!("must be {}", plain(expected)),
+        None => sentence.to_owned(),
     };
-    InvalidValue { pointer, code, detail }
+    InvalidValue { pointer, code: "wrong_type", detail }
+}
+
+/// The name between the backquotes that follow `before`.
+fn quoted<'a>(sentence: &'a str, before: &str) -> Option<&'a str> {
+    Some(sentence.strip_prefix(before)?.split_once('`')?.0)
+}
+
+/// What the parser expected, as JSON names it.
+fn plain(expected: &str) -> &str {
+    match expected {
+        "a boolean" => "true or false",
+        "a map" => "an object",
+        "a sequence" => "a list",
+        number if ["i8", "i16", "i32", "i64", "u8", "u16", "u32", "u64"].contains(&number) => {
+            "a whole number that is not too large"
+        }
+        kind if kind.starts_with("struct ") => "an object",
+        other => other,
+    }
 }
 
 /// RFC 6901.

@@ -114,7 +114,7 @@ impl ApiError {
     }
 
     /// The stable code.
-    #[must_use]
+    #[cfg(test)]
     pub(crate) fn code(&self) -> &'static str {
         self.problem.code
     }

@@ -83,12 +83,13 @@ pub(crate) async fn activate(
     let now = app.now();
     let address = client_address(&app, &request);
     app.failed_authentications.admit(address, None).map_err(slow_down)?;
+    let bytes = &body.bytes;
     let body: ActivationBody = body.json()?;
     let Some(code) = Credential::parse(CredentialKind::ActivationCode, &body.activation_code) else {
         app.failed_authentications.failed(address, None);
         return Err(ApiError::unauthenticated(ACTIVATION_CHALLENGE));
     };
-    let asked = parse(body, code, app.issuer(), now)?;
+    let asked = parse(body, bytes, code, app.issuer(), now)?;
     let circumstances = Circumstances { now, grace: app.grace(), request_id: id.as_str() };
     let mut tx = app.database.begin().await?;
     let activated = match activation::activate(&mut tx, &app.keystore, asked, circumstances).await {
@@ -140,8 +141,7 @@ pub(crate) async fn rotate_credential(
     let mut tx = app.database.begin().await?;
     let caller = authentication::prove(&app, &mut tx, &claimed).await?;
     if caller.facts.public_key.is_some() {
-        let detail =
-            "An instance with a registered key has no secret; activate again to register another key.";
+        let detail = "An instance with a registered key has no secret; an administrator can allow it to register another key.";
         return Err(ApiError::refused(&problems::FORBIDDEN, detail));
     }
     let circumstances = Circumstances { now: app.now(), grace: app.grace(), request_id: id.as_str() };
@@ -276,6 +276,7 @@ fn parse_access(app: &App, body: &AccessView) -> Result<SwitchedOff, ApiError> {
 
 fn parse(
     body: ActivationBody,
+    bytes: &[u8],
     code: Credential,
     issuer: &str,
     now: chrono::DateTime<chrono::Utc>,
@@ -299,7 +300,7 @@ fn parse(
         }
         (Some(_), Some(_), None) => None,
         (Some(key), Some(proof), Some(instance_id)) => {
-            match ActivationProof::check(key, proof, issuer, instance_id, now) {
+            match ActivationProof::check(key, proof, issuer, instance_id, bytes, now) {
                 Ok(key) => Some(key),
                 Err(error) => {
                     let pointer = if matches!(error, ProofError::Key(_)) { "/public_key" } else { "/proof" };
@@ -330,6 +331,11 @@ impl From<ActivationError> for ApiError {
                 &problems::INSTANCE_MISMATCH,
                 "An instance with this instance_id is active under another license.",
             ),
+            ActivationError::ProofUsed => {
+                let mut invalid = Invalid::default();
+                invalid.add("/proof", "used", "was used before, with another request; make a new one");
+                invalid.refuse()
+            }
             ActivationError::Refused(obstacle) => obstacle.into(),
             ActivationError::Storage(error) => error.into(),
             ActivationError::UnknownCode => Self::unauthenticated(ACTIVATION_CHALLENGE),

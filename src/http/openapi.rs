@@ -3,7 +3,8 @@
 use actix_web::http::header::LOCATION;
 use actix_web::{HttpResponse, web};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::{Modify, OpenApi};
+use utoipa::openapi::{ContentBuilder, Ref, RefOr, ResponseBuilder};
+use utoipa::{Modify, OpenApi, PartialSchema, ToSchema};
 use utoipa_swagger_ui::SwaggerUi;
 
 use super::{admin, catalog, entitlements, health, instances, key_sets, sync};
@@ -55,9 +56,61 @@ pub(crate) fn configure(config: &mut web::ServiceConfig) {
 fn description() -> utoipa::openapi::OpenApi {
     let mut description = Description::openapi();
     description.merge(admin::Description::openapi());
+    // The generator reads it from the package, which names none.
+    description.info.license = None;
+    describe_refusals(&mut description);
     description
 }
 
 async fn to_page() -> HttpResponse {
     HttpResponse::PermanentRedirect().insert_header((LOCATION, "/docs/")).finish()
+}
+
+/// Every operation may answer a problem document: the statuses are told once, here.
+fn describe_refusals(description: &mut utoipa::openapi::OpenApi) {
+    let schemas = &mut description.components.get_or_insert_default().schemas;
+    schemas.insert("InvalidValueView".to_owned(), InvalidValueView::schema());
+    schemas.insert("Problem".to_owned(), ProblemView::schema());
+    let problem = ResponseBuilder::new()
+        .description("A problem document (RFC 9457): its `code` says which, its `type` is a page on it")
+        .content(
+            "application/problem+json",
+            ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build(),
+        )
+        .build();
+    for path in description.paths.paths.values_mut() {
+        let operations = [&mut path.get, &mut path.put, &mut path.post, &mut path.delete, &mut path.patch];
+        for operation in operations.into_iter().flatten() {
+            for status in ["4XX", "5XX"] {
+                let responses = &mut operation.responses.responses;
+                responses.entry(status.to_owned()).or_insert_with(|| RefOr::T(problem.clone()));
+            }
+        }
+    }
+}
+
+/// A problem document.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "described here, written by `error`")]
+struct ProblemView {
+    r#type: String,
+    title: String,
+    status: u16,
+    detail: String,
+    /// Stable; programs compare it.
+    code: String,
+    remedy: String,
+    request_id: String,
+    /// One for each wrong value of a 422.
+    errors: Option<Vec<InvalidValueView>>,
+}
+
+/// One wrong value.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "described here, written by `error`")]
+struct InvalidValueView {
+    /// RFC 6901; for a parameter of the query `?name`.
+    pointer: String,
+    code: String,
+    detail: String,
 }

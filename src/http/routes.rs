@@ -1,7 +1,7 @@
 //! The route table: every path, its methods, and who answers.
 
 use actix_web::http::header::{ALLOW, HeaderValue};
-use actix_web::{HttpResponse, Resource, web};
+use actix_web::{HttpResponse, Resource, Route, guard, web};
 
 use super::body::Body;
 use super::error::ApiError;
@@ -15,7 +15,7 @@ pub(crate) fn configure(config: &mut web::ServiceConfig) {
         .service(resource("/v1/instances/me", "DELETE").route(web::delete().to(instances::release)))
         .service(
             resource("/v1/instances/me/access", "GET, PUT")
-                .route(web::get().to(instances::access))
+                .route(get().to(instances::access))
                 .route(web::put().to(instances::replace_access)),
         )
         .service(
@@ -23,21 +23,19 @@ pub(crate) fn configure(config: &mut web::ServiceConfig) {
                 .route(web::post().to(instances::rotate_credential)),
         )
         .service(resource("/v1/sync", "POST").route(web::post().to(sync::sync)))
-        .service(resource("/v1/entitlements", "GET").route(web::get().to(entitlements::of_caller)))
+        .service(resource("/v1/entitlements", "GET").route(get().to(entitlements::of_caller)))
         // Public.
-        .service(resource("/v1/catalog", "GET").route(web::get().to(catalog::read)))
-        .service(resource("/.well-known/jwks.json", "GET").route(web::get().to(key_sets::published_now)))
-        .service(resource("/oauth/discovery/keys", "GET").route(web::get().to(key_sets::published_now)))
-        .service(
-            resource("/.well-known/openid-configuration", "GET").route(web::get().to(key_sets::discovery)),
-        )
-        .service(resource("/v1/key-sets", "GET").route(web::get().to(key_sets::list)))
-        .service(resource("/v1/key-sets/latest", "GET").route(web::get().to(key_sets::latest)))
-        .service(resource("/v1/key-sets/{version}", "GET").route(web::get().to(key_sets::by_version)))
+        .service(resource("/v1/catalog", "GET").route(get().to(catalog::read)))
+        .service(resource("/.well-known/jwks.json", "GET").route(get().to(key_sets::published_now)))
+        .service(resource("/oauth/discovery/keys", "GET").route(get().to(key_sets::published_now)))
+        .service(resource("/.well-known/openid-configuration", "GET").route(get().to(key_sets::discovery)))
+        .service(resource("/v1/key-sets", "GET").route(get().to(key_sets::list)))
+        .service(resource("/v1/key-sets/latest", "GET").route(get().to(key_sets::latest)))
+        .service(resource("/v1/key-sets/{version}", "GET").route(get().to(key_sets::by_version)))
         // For people and load balancers.
-        .service(resource("/health/live", "GET").route(web::get().to(health::live)))
-        .service(resource("/health/ready", "GET").route(web::get().to(health::ready)))
-        .service(resource("/problems/{code:.*}", "GET").route(web::get().to(problems::page)))
+        .service(resource("/health/live", "GET").route(get().to(health::live)))
+        .service(resource("/health/ready", "GET").route(get().to(health::ready)))
+        .service(resource("/problems/{code:.*}", "GET").route(get().to(problems::page)))
         // Order systems, support, operators.
         .configure(admin::configure)
         .configure(openapi::configure)
@@ -45,14 +43,22 @@ pub(crate) fn configure(config: &mut web::ServiceConfig) {
 }
 
 /// A path and the methods that it has; any other is told which there are (RFC 9110 §15.5.6).
-pub(crate) fn resource(path: &str, methods: &'static str) -> Resource {
-    web::resource(path.to_owned()).default_service(web::to(move |_: Body| method_not_allowed(methods)))
+/// What can be read with GET can be asked for with HEAD.
+pub(crate) fn resource(path: &str, methods: &str) -> Resource {
+    let methods = methods.replacen("GET", "GET, HEAD", 1);
+    web::resource(path.to_owned())
+        .default_service(web::to(move |_: Body| method_not_allowed(methods.clone())))
 }
 
-async fn method_not_allowed(methods: &'static str) -> Result<HttpResponse, ApiError> {
+/// Reads, for GET and for HEAD, whose answer is the same without its body (RFC 9110 §9.3.2).
+pub(crate) fn get() -> Route {
+    web::route().guard(guard::Any(guard::Get()).or(guard::Head()))
+}
+
+async fn method_not_allowed(methods: String) -> Result<HttpResponse, ApiError> {
+    let allow = HeaderValue::from_str(&methods).map_err(ApiError::fault)?;
     let detail = format!("This resource has the methods {methods}.");
-    Err(ApiError::refused(&problems::METHOD_NOT_ALLOWED, detail)
-        .with_header(ALLOW, HeaderValue::from_static(methods)))
+    Err(ApiError::refused(&problems::METHOD_NOT_ALLOWED, detail).with_header(ALLOW, allow))
 }
 
 async fn not_found(_: Body) -> Result<HttpResponse, ApiError> {

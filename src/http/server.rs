@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
-use actix_web::middleware::from_fn;
+use actix_web::http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
+use actix_web::middleware::{DefaultHeaders, from_fn};
 use actix_web::{App as Actix, HttpServer, web};
 
 use super::{request_id, routes};
@@ -39,7 +40,15 @@ pub fn serve(
     let settings = Arc::clone(&app.settings);
     let app: web::Data<App> = web::Data::from(app);
     let mut server = HttpServer::new(move || {
-        Actix::new().app_data(app.clone()).configure(routes::configure).wrap(from_fn(request_id::identify))
+        Actix::new()
+            .app_data(app.clone())
+            .configure(routes::configure) // What says nothing of caches is for the caller alone.
+            .wrap(
+                DefaultHeaders::new()
+                    .add((CACHE_CONTROL, "no-store"))
+                    .add((X_CONTENT_TYPE_OPTIONS, "nosniff")),
+            )
+            .wrap(from_fn(request_id::identify))
     })
     .backlog(4096)
     .keep_alive(KEEP_ALIVE)

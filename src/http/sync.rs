@@ -28,8 +28,7 @@ pub(crate) struct SyncBody {
     /// Tokens for these backends only; unknown names are ignored.
     backends: Option<Vec<String>>,
     /// Whether to answer why each unit primitive is granted or not.
-    #[serde(default)]
-    explain: bool,
+    explain: Option<bool>,
 }
 
 /// The tokens of an instance, and when to come again.
@@ -70,6 +69,7 @@ pub(crate) struct KeySetView {
 
 /// `POST /v1/sync`
 #[utoipa::path(post, path = "/v1/sync", tag = "instances", request_body = SyncBody,
+    params(("Idempotency-Key" = Option<String>, Header, description = "Keeps the tokens of an identical sync for 10 minutes")),
     security(("instance_secret" = []), ("client_assertion" = [])),
     responses((status = 200, description = "The tokens of each backend, and when to come again", body = SyncView<'_>)))]
 pub(crate) async fn sync(
@@ -98,6 +98,9 @@ fn parse(
     let mut invalid = Invalid::default();
     let version: Option<Version> = invalid.parse("/version", &body.version);
     let hostname = body.hostname.and_then(|hostname| invalid.text("/hostname", hostname, 255));
+    if body.usage.as_ref().is_some_and(|usage| usage.iter().any(|(name, value)| holds_nul(name, value))) {
+        invalid.add("/usage", "invalid", "must not contain the character U+0000");
+    }
     let Some(version) = version else { return Err(invalid.refuse()) };
     invalid.done()?;
     // A name that no backend can have names none: it is ignored like any unknown one.
@@ -108,9 +111,21 @@ fn parse(
         hostname,
         usage: body.usage.map(serde_json::Value::Object),
         backends,
-        explain: body.explain,
+        explain: body.explain.unwrap_or(false),
         idempotency,
     })
+}
+
+/// The one character that JSON can write and PostgreSQL cannot keep.
+fn holds_nul(name: &str, value: &serde_json::Value) -> bool {
+    use serde_json::Value;
+    name.contains('\0')
+        || match value {
+            Value::String(text) => text.contains('\0'),
+            Value::Array(values) => values.iter().any(|value| holds_nul("", value)),
+            Value::Object(members) => members.iter().any(|(name, value)| holds_nul(name, value)),
+            Value::Bool(_) | Value::Null | Value::Number(_) => false,
+        }
 }
 
 fn reply(answer: &SyncAnswer) -> Result<HttpResponse, ApiError> {

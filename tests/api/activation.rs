@@ -244,6 +244,18 @@ async fn a_proof_counts_for_this_key_this_issuer_this_installation_and_this_minu
         let problem = post(&app, &body).await.refused(StatusCode::UNPROCESSABLE_ENTITY, "invalid_parameters");
         assert_eq!(problem["errors"][0]["pointer"], "/proof", "{proof}: {problem}");
     }
+    // A proof counts once; the same request again is a retry.
+    let first = installation.activation(&app, &sold.activation_code);
+    post(&app, &first).await.expect(StatusCode::CREATED);
+    post(&app, &first).await.expect(StatusCode::OK);
+    let mut replayed = first;
+    replayed["hostname"] = "elsewhere.example.com".into();
+    let problem = post(&app, &replayed).await.refused(StatusCode::UNPROCESSABLE_ENTITY, "invalid_parameters");
+    assert_eq!(
+        (&problem["errors"][0]["pointer"], &problem["errors"][0]["code"]),
+        (&json!("/proof"), &json!("used"))
+    );
+
     // A point of small order verifies what nobody signed.
     let mut weak = installation.activation(&app, &sold.activation_code);
     weak["public_key"]["x"] = "AQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA".into();

@@ -300,7 +300,8 @@ async fn a_body_that_cannot_be_read_is_told_apart_from_one_that_is_wrong() {
     let long = format!("{{\"version\":\"{}\"}}", "1".repeat(70_000));
     post(&long, json).await.refused(StatusCode::PAYLOAD_TOO_LARGE, "too_large");
     for (body, pointer) in [
-        ("{}", ""),
+        ("{}", "/version"),
+        ("{\"version\":\"17.6\",\"usage\":{\"a\":[\"\\u0000\"]}}", "/usage"),
         ("{\"version\":17}", "/version"),
         ("{\"version\":\"new\"}", "/version"),
         ("{\"version\":\"17.6\",\"backends\":[1]}", "/backends/0"),

@@ -27,7 +27,6 @@ use super::database::Database;
 pub(crate) struct TestApp {
     pub(crate) base_url: String,
     pub(crate) clock: Clock,
-    pub(crate) app: Arc<App>,
     deployment: Arc<Deployment>,
 }
 
@@ -118,7 +117,7 @@ impl TestApp {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let (running, serving) = http::serve(Arc::clone(&app), listener).unwrap();
         tokio::spawn(serving);
-        Self { base_url: format!("http://{}", running.address), clock, app, deployment }
+        Self { base_url: format!("http://{}", running.address), clock, deployment }
     }
 
     /// A request without any credential.
