@@ -177,12 +177,9 @@ impl Settings {
                 "must be shorter than `token_lifetime`, or access lapses between syncs",
             );
         }
-        for (name, lifetime) in
-            [("token_lifetime", self.token_lifetime), ("legacy_token_lifetime", self.legacy_token_lifetime)]
-        {
-            if lifetime > LONGEST_TOKEN_LIFETIME {
-                reader.complain(name, "must be 72h at most: verifiers refuse tokens that live longer");
-            }
+        if self.token_lifetime > LONGEST_TOKEN_LIFETIME {
+            reader
+                .complain("token_lifetime", "must be 72h at most: verifiers refuse tokens that live longer");
         }
         if self.sync_batch_size > self.sync_queue_limit {
             reader.complain("sync_queue_limit", "must hold at least one batch (`sync_batch_size`)");
@@ -251,7 +248,6 @@ mod tests {
         let settings = from_variables(&[]).unwrap();
         assert_eq!(settings.listen, "127.0.0.1:8080".parse().unwrap());
         assert_eq!(settings.token_lifetime.as_secs(), 8 * 3600);
-        assert_eq!(settings.legacy_token_lifetime.as_secs(), 72 * 3600);
         assert_eq!(settings.grace_days, 14);
         assert_eq!(settings.environment.as_str(), "production");
         assert!(settings.trusted_proxies.is_empty());

@@ -149,9 +149,6 @@ settings! {
     /// How often an instance is asked to sync. Missable syncs are what fits into `token_lifetime`.
     sync_interval: Duration = "1h", "duration";
 
-    /// How long a joint token of the compatibility surface lives.
-    legacy_token_lifetime: Duration = "72h", "duration";
-
     /// How long a paid subscription still grants after its term has ended.
     grace_days: u16 = "14", "days";
 

@@ -4,7 +4,7 @@ use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 
 /// Each active key, as labels; 1 while it is active. Labels `kid`, `alg`, `purpose`.
 pub const ACTIVE_KEY: &str = "token_authority_active_key";
-/// Authentications that failed. Label `surface`: `instances`, `backends`, `admin`, `legacy`.
+/// Authentications that failed. Label `surface`: `instances`, `admin`.
 pub const AUTHENTICATION_FAILURES: &str = "token_authority_authentication_failures_total";
 /// How long a batch of syncs took, from its first read to its commit.
 pub const BATCH_DURATION: &str = "token_authority_batch_duration_seconds";
