@@ -161,7 +161,7 @@ settings! {
     /// Failed authentications per claimed credential and minute, before they are answered 429 unread.
     failed_authentications_per_credential: NonZeroUsize = "10", "per minute";
 
-    /// Proxies whose `Forwarded` and `X-Forwarded-For` are believed. Without any, the peer is the client.
+    /// Proxies whose `X-Forwarded-For` is believed. Without any, the peer is the client.
     trusted_proxies: Vec<Network> = "", "networks (`10.0.0.0/8, ::1`)";
 
     /// How logs are written to stderr: `json`, one object per line, or `text`.
