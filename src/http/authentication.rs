@@ -77,7 +77,8 @@ pub(crate) async fn prove(
     let now = app.now();
     fences::lock_instance(connection, uid).await?;
     let environment = app.settings.environment.as_str();
-    let found = facts::list_for_batch(connection, environment, &[uid], now).await?.instances.pop().flatten();
+    let found =
+        facts::list_for_batch(connection, environment, &[uid], now..now).await?.instances.pop().flatten();
     let authenticated = issuing::authenticate(found.as_ref(), &claimed.proof, now);
     let (Some(facts), Some(authenticated)) = (found, authenticated) else { return Err(claimed.fail(app)) };
     if let CallerProof::Assertion(assertion) = &claimed.proof

@@ -55,8 +55,10 @@ pub(super) async fn answer(
 
     // 2. Read the clock, the active key and the facts, in a statement of its own:
     //    its snapshot follows the wait for the locks.
-    let earliest_retry = shared.clock.now() - RETRY_WITH_KEY - TimeDelta::minutes(1);
-    let facts = facts::list_for_batch(connection, shared.environment(), &uids, earliest_retry).await?;
+    let about_now = shared.clock.now();
+    let earliest_retry = about_now - RETRY_WITH_KEY - CLOCK_DIFFERENCE;
+    let syncs = earliest_retry..about_now + CLOCK_DIFFERENCE;
+    let facts = facts::list_for_batch(connection, shared.environment(), &uids, syncs).await?;
     let now = shared.clock.settle(facts.now);
     let signer = match &facts.active_key {
         Some(key) => Some(shared.signer(connection, key).await?),
@@ -110,6 +112,8 @@ pub(super) async fn answer(
 const RETRY: TimeDelta = TimeDelta::seconds(60);
 /// The same, with an equal `Idempotency-Key`.
 const RETRY_WITH_KEY: TimeDelta = TimeDelta::minutes(10);
+/// This process's clock only says about where in the ledger to look; it is seconds off at the most.
+const CLOCK_DIFFERENCE: TimeDelta = TimeDelta::minutes(1);
 
 struct Batch<'a> {
     shared: &'a Shared,

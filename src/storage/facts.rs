@@ -1,9 +1,13 @@
 //! Reads all that a decision depends on: for a batch of instances at once, or as it was recorded at an instant.
 
+mod batch;
+
 use chrono::{DateTime, Utc};
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
 use uuid::Uuid;
+
+pub use batch::list_for_batch;
 
 use super::{StorageError, decode};
 use crate::domain::add_on_purchase::PurchaseStanding;
@@ -27,10 +31,10 @@ pub struct InstanceFacts {
     pub public_key: Option<Vec<u8>>,
     pub reported_usage: Option<serde_json::Value>,
     pub is_contested: bool,
-    /// The live ones and those that died, oldest first.
+    /// Oldest first. Those that died long ago are left out.
     pub credentials: Vec<CredentialFacts>,
     pub situation: Situation,
-    /// The latest sync that issued tokens, not before the instant asked for.
+    /// The latest sync that issued tokens, within the time asked for.
     pub last_sync: Option<LastSync>,
 }
 
@@ -40,6 +44,8 @@ pub struct CredentialFacts {
     pub id: InstanceCredentialId,
     pub digest: Vec<u8>,
     pub by_rotation: bool,
+    /// Which came first, where there are several.
+    pub sequence: i64,
     pub first_used_at: Option<DateTime<Utc>>,
     pub last_used_at: Option<DateTime<Utc>>,
     pub dies_at: Option<DateTime<Utc>>,
@@ -73,46 +79,6 @@ pub struct BatchFacts {
     pub key_set_version: Option<i64>,
     /// One entry for each uid asked for, in that order; `None` for an unknown one.
     pub instances: Vec<Option<InstanceFacts>>,
-}
-
-/// Reads the facts of a batch in one statement. `syncs_since` bounds how far back a last sync is looked for.
-///
-/// The caller already holds the batch's locks: a statement that both waited for
-/// them and read would see the database as it was before the wait.
-///
-/// # Errors
-/// The database cannot be read.
-pub async fn list_for_batch(
-    connection: &mut PgConnection,
-    environment: &str,
-    uids: &[InstanceUid],
-    syncs_since: DateTime<Utc>,
-) -> Result<BatchFacts, StorageError> {
-    let uids: Vec<Uuid> = uids.iter().map(|uid| uid.as_uuid()).collect();
-    let rows =
-        sqlx::query(BATCH).bind(&uids).bind(environment).bind(syncs_since).fetch_all(connection).await?;
-    let mut facts = BatchFacts {
-        now: DateTime::UNIX_EPOCH,
-        active_key: None,
-        key_set_version: None,
-        instances: Vec::with_capacity(rows.len()),
-    };
-    for (index, row) in rows.iter().enumerate() {
-        if index == 0 {
-            facts.now = row.try_get("now")?;
-            facts.key_set_version = row.try_get("key_set_version")?;
-            if let Some(kid) = row.try_get("kid")? {
-                facts.active_key = Some(ActiveKey {
-                    kid,
-                    number: row.try_get("key_number")?,
-                    not_after: row.try_get("key_not_after")?,
-                });
-            }
-        }
-        let known: Option<Uuid> = row.try_get("uid")?;
-        facts.instances.push(known.map(|uid| instance(uid.into(), row)).transpose()?);
-    }
-    Ok(facts)
 }
 
 /// Reads what is recorded of one instance now, without its credentials' history or last sync.
@@ -173,51 +139,6 @@ pub async fn find_key_and_clock(
     .fetch_one(connection)
     .await?;
     Ok((row.try_get("has_key")?, row.try_get("now")?))
-}
-
-fn instance(uid: InstanceUid, row: &PgRow) -> Result<InstanceFacts, StorageError> {
-    let digest: Option<Vec<u8>> = row.try_get("last_digest")?;
-    let last_sync = match digest {
-        None => None,
-        Some(digest) => Some(LastSync {
-            digest,
-            issued_at: row.try_get("last_issued_at")?,
-            idempotency: row.try_get("last_idempotency")?,
-        }),
-    };
-    Ok(InstanceFacts {
-        uid,
-        number: row.try_get("number")?,
-        instance_id: row.try_get::<Uuid, _>("instance_id")?.into(),
-        subscription_id: row.try_get::<Uuid, _>("subscription_id")?.into(),
-        hostname: row.try_get("hostname")?,
-        public_key: row.try_get("public_key")?,
-        reported_usage: row.try_get("reported_usage")?,
-        is_contested: row.try_get("is_contested")?,
-        credentials: credentials(row)?,
-        situation: situation(row)?,
-        last_sync,
-    })
-}
-
-fn credentials(row: &PgRow) -> Result<Vec<CredentialFacts>, StorageError> {
-    let Some(ids) = row.try_get::<Option<Vec<Uuid>>, _>("credential_ids")? else { return Ok(Vec::new()) };
-    let digests: Vec<Vec<u8>> = row.try_get("credential_digests")?;
-    let by_rotation: Vec<bool> = row.try_get("credential_by_rotation")?;
-    let first_used: Vec<Option<DateTime<Utc>>> = row.try_get("credential_first_used")?;
-    let last_used: Vec<Option<DateTime<Utc>>> = row.try_get("credential_last_used")?;
-    let dies: Vec<Option<DateTime<Utc>>> = row.try_get("credential_dies")?;
-    let columns = ids.into_iter().zip(digests).zip(by_rotation).zip(first_used).zip(last_used).zip(dies);
-    Ok(columns
-        .map(|(((((id, digest), by_rotation), first_used_at), last_used_at), dies_at)| CredentialFacts {
-            id: id.into(),
-            digest,
-            by_rotation,
-            first_used_at,
-            last_used_at,
-            dies_at,
-        })
-        .collect())
 }
 
 fn situation(row: &PgRow) -> Result<Situation, StorageError> {
@@ -299,39 +220,6 @@ const CURRENT: &str = current!("where i.uid = $1");
 /// Released instances are left out: nothing that is bought changes what they may use.
 const OF_SUBSCRIPTION: &str =
     current!("where l.subscription_id = $1 and i.state <> 'released' order by i.uid limit 1000");
-
-/// One row for each uid that is asked for, known or not, so that the clock and the key come even for an unknown one.
-const BATCH: &str = "\
-select b.now, k.kid, k.number as key_number, k.not_after as key_not_after, ks.version as key_set_version, \
-       i.uid, i.number, i.instance_id, i.hostname, i.public_key, i.reported_usage, i.identity_contested_at is not null as is_contested, \
-       i.state, i.version, i.deployment, i.disabled_unit_primitives, i.disabled_backends, \
-       l.kind as license_kind, l.revoked_at, l.subscription_id, \
-       s.license_type, s.starts_at, s.ends_at, s.earlier_ends, s.trial, s.condition, \
-       p.add_ons, p.quantities, p.purchase_starts, p.purchase_ends, p.purchase_ended, \
-       c.credential_ids, c.credential_digests, c.credential_by_rotation, c.credential_first_used, c.credential_last_used, c.credential_dies, \
-       t.sync_digest as last_digest, t.issued_at as last_issued_at, t.idempotency as last_idempotency \
-from (select clock_timestamp() as now) b \
-left join (select kid, number, not_after from signing_keys \
-           where environment = $2 and purpose = 'access_tokens' and alg = 'EdDSA' and state = 'active') k on true \
-left join (select max(version) as version from key_sets where environment = $2) ks on true \
-cross join unnest($1::uuid[]) with ordinality as u (uid, position) \
-left join instances i on i.uid = u.uid \
-left join licenses l on l.id = i.license_id \
-left join subscriptions s on s.id = l.subscription_id \
-left join lateral ( \
-    select array_agg(add_on) as add_ons, array_agg(quantity) as quantities, array_agg(starts_at) as purchase_starts, \
-           array_agg(ends_at) as purchase_ends, array_agg(ended_at) as purchase_ended \
-    from add_on_purchases where subscription_id = s.id and (ended_at is null or ended_at > starts_at)) p on true \
-left join lateral ( \
-    select array_agg(id) as credential_ids, array_agg(digest) as credential_digests, \
-           array_agg(origin = 'rotation') as credential_by_rotation, array_agg(first_used_at) as credential_first_used, \
-           array_agg(last_used_at) as credential_last_used, array_agg(dies_at) as credential_dies \
-    from (select id, digest, origin, first_used_at, last_used_at, dies_at from instance_credentials \
-          where instance_uid = i.uid order by sequence) one) c on true \
-left join lateral ( \
-    select sync_digest, issued_at, idempotency from issuances \
-    where instance_number = i.number and jti >= first_jti_of($3) order by jti desc limit 1) t on true \
-order by u.position";
 
 /// Each record in the last revision that was recorded by then. No row where the instance was not recorded yet.
 const AS_RECORDED: &str = "\

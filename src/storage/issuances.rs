@@ -121,14 +121,14 @@ pub async fn list_of_syncs(
         "select t.instance_number, t.jti, t.issued_at, t.expires_at, t.seats, t.ends_with_grant, g.backend, g.audience, g.scopes \
          from unnest($1::bigint[], $2::timestamptz[], $3::bytea[]) as u (instance_number, issued_at, sync_digest) \
          join issuances t on t.instance_number = u.instance_number and t.issued_at = u.issued_at \
-              and t.sync_digest = u.sync_digest and t.jti >= first_jti_of($4) \
+              and t.sync_digest = u.sync_digest and t.jti >= $4 \
          join scope_sets g on g.number = t.scope_set \
          order by t.instance_number, g.backend, t.expires_at desc",
     )
     .bind(syncs.iter().map(|(number, _, _)| *number).collect::<Vec<_>>())
     .bind(syncs.iter().map(|(_, issued_at, _)| *issued_at).collect::<Vec<_>>())
     .bind(syncs.iter().map(|(_, _, digest)| digest.clone()).collect::<Vec<_>>())
-    .bind(since)
+    .bind(first_jti_of(since))
     .fetch_all(connection)
     .await?;
     let mut tokens = rows
@@ -156,6 +156,13 @@ pub async fn list_of_syncs(
     }
     tokens.retain(|token| last.get(&token.instance_number) == Some(&millis(token)));
     Ok(tokens)
+}
+
+/// The smallest `jti` of an instant (RFC 9562 §5.7: its milliseconds since 1970 come first). Computed here,
+/// since a statement would compute it anew for each row, and could not leave partitions out.
+pub(super) fn first_jti_of(instant: DateTime<Utc>) -> Uuid {
+    let millis = u64::try_from(instant.timestamp_millis()).unwrap_or(0);
+    uuid::Builder::from_unix_timestamp_millis(millis, &[0; 10]).into_uuid()
 }
 
 /// When the last token of an instance expires; `None` if it never had one.
