@@ -16,7 +16,7 @@ use token_authority::domain::credential::{Credential, CredentialKind};
 use token_authority::domain::entitlement::decide;
 use token_authority::domain::ids::{InstanceId, InstanceUid, Jti};
 use token_authority::domain::key_ring::Purpose;
-use token_authority::domain::token_plan::{Bearer, Lifetime, TokenPlan};
+use token_authority::domain::token_plan::{BackendGrants, Bearer, Lifetime, TokenPlan};
 use token_authority::keystore::{Keystore, Signer};
 use token_authority::storage::{Database, catalogs, facts, issuances, signing_keys};
 use uuid::Uuid;
@@ -101,8 +101,8 @@ impl Naive {
         let now = self.clock.now();
         let decision = decide(&self.catalog, &situation, TimeDelta::days(14), now);
         let lifetime = Lifetime { of_tokens: TimeDelta::hours(8), of_key: now + TimeDelta::days(300) };
-        let plans =
-            TokenPlan::from_decision(&self.catalog, &situation, &decision, Some(backends), lifetime, now);
+        let granted = BackendGrants::of_decision(&self.catalog, &situation, &decision, Some(backends));
+        let plans = TokenPlan::of_grants(&granted, lifetime, now);
         let plan = plans.into_iter().next().ok_or_else(|| Fault::new("nothing is granted"))?;
 
         // 3. The record of its token, durable before it leaves.

@@ -17,7 +17,7 @@ use token_authority::domain::ids::{InstanceId, InstanceUid, Jti};
 use token_authority::domain::instance::{InstanceStanding, InstanceState};
 use token_authority::domain::license::{LicenseKind, LicenseStanding};
 use token_authority::domain::subscription::{Condition, SubscriptionStanding, Term};
-use token_authority::domain::token_plan::{Bearer, Lifetime, TokenPlan};
+use token_authority::domain::token_plan::{BackendGrants, Bearer, Lifetime, TokenPlan};
 use token_authority::keystore::Signer;
 use token_authority::keystore::seed::Seed;
 use token_authority_verifier::{Claims, KeySet, Verifier};
@@ -114,6 +114,7 @@ fn plan(catalog: &Catalog, now: DateTime<Utc>) -> Outcome<TokenPlan> {
     let decision = decide(catalog, &situation, TimeDelta::days(14), now);
     let lifetime = Lifetime { of_tokens: TimeDelta::hours(8), of_key: now + TimeDelta::days(300) };
     let backends = ["ai_gateway".parse()?];
-    let plans = TokenPlan::from_decision(catalog, &situation, &decision, Some(&backends), lifetime, now);
+    let granted = BackendGrants::of_decision(catalog, &situation, &decision, Some(&backends));
+    let plans = TokenPlan::of_grants(&granted, lifetime, now);
     plans.into_iter().next().ok_or_else(|| Fault::new("nothing is granted"))
 }
