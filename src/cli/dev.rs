@@ -78,7 +78,7 @@ async fn serve(directory: DataDirectory, port: Option<u16>, global: &GlobalArgs)
             return Ok(());
         }
     };
-    let Started { service, mut cluster, ready, born } = started;
+    let Started { service, settings, cluster, ready, born } = started;
     match global.format {
         Format::Json => print_json(&ready)?,
         Format::Table => print(&ready.greeting(&directory, &cluster, &born))?,
@@ -86,11 +86,12 @@ async fn serve(directory: DataDirectory, port: Option<u16>, global: &GlobalArgs)
 
     // The first signal asks, the second one insists.
     let mut insist = StopSignals::listen()?;
-    let mut database_ended = false;
+    let mut cluster = Some(cluster);
+    let mut lost = Ok(());
     let stop = async {
         tokio::select! {
             () = signals.next() => {}
-            () = has_ended(&mut cluster) => database_ended = true,
+            error = keep_alive(&mut cluster, &directory, &settings) => lost = Err(error),
         }
     };
     let stop_now = async move {
@@ -98,17 +99,55 @@ async fn serve(directory: DataDirectory, port: Option<u16>, global: &GlobalArgs)
         insist.next().await;
     };
     let served = service.run_until(stop, stop_now).await;
-    let log = cluster.log();
-    blocking(move || cluster.stop()).await?;
-    match database_ended {
-        true => Err(CliError::refused(format!("PostgreSQL ended by itself; its log is {}", log.display()))),
-        false => served,
+    if let Some(cluster) = cluster {
+        blocking(move || cluster.stop()).await?;
+    }
+    lost.and(served)
+}
+
+/// Starts PostgreSQL again whenever it ends by itself: the service answers 503 until it is back. Returns only
+/// when it cannot be started.
+async fn keep_alive(
+    cluster: &mut Option<Cluster>,
+    directory: &DataDirectory,
+    settings: &Settings,
+) -> CliError {
+    loop {
+        if let Some(running) = cluster.as_mut() {
+            has_ended(running).await;
+        }
+        // What is left of the old one holds the directory.
+        if let Some(ended) = cluster.take() {
+            warn(&format!(
+                "PostgreSQL ended by itself and is started again; its log is {}",
+                ended.log().display()
+            ));
+            if let Err(error) = blocking(move || ended.stop()).await {
+                return error;
+            }
+        }
+        let mut attempts = 0;
+        *cluster = loop {
+            match start_cluster(directory, settings).await {
+                Ok(started) => break Some(started),
+                // Processes of a killed server take a moment to notice, and hold its memory until then.
+                Err(_) if attempts < RESTARTS => {
+                    attempts += 1;
+                    tokio::time::sleep(BETWEEN_RESTARTS).await;
+                }
+                Err(error) => return error,
+            }
+        };
     }
 }
+
+const RESTARTS: u32 = 20;
+const BETWEEN_RESTARTS: Duration = Duration::from_millis(500);
 
 /// What runs, in the order in which it must end.
 struct Started {
     service: Service,
+    settings: Arc<Settings>,
     cluster: Cluster,
     ready: Ready,
     born: Born,
@@ -154,8 +193,9 @@ async fn start(
     environment.write(directory)?;
     let listener = listening.into_listener();
     let ready = Ready::new(&listener, &issuer, &credentials, environment)?;
-    let service = Service::start_on(listener, Arc::new(settings), database, keystore, catalog).await?;
-    Ok(Started { service, cluster, ready, born })
+    let settings = Arc::new(settings);
+    let service = Service::start_on(listener, Arc::clone(&settings), database, keystore, catalog).await?;
+    Ok(Started { service, settings, cluster, ready, born })
 }
 
 async fn start_cluster(directory: &DataDirectory, settings: &Settings) -> Result<Cluster, CliError> {
