@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use sqlx::Row;
@@ -61,7 +62,7 @@ async fn what_init_publishes_verifies_from_the_root_down_to_a_token() {
     let active = active.into_iter().find(|key| key.purpose == Purpose::AccessTokens).unwrap();
     let digest_key =
         sealed_secrets::find_latest(&mut connection, "development", SecretName::DigestKey).await.unwrap();
-    let keystore = Keystore::open(deployment.kek.clone(), &digest_key.unwrap()).unwrap();
+    let keystore = Keystore::open(Arc::clone(&deployment.kek), &digest_key.unwrap()).unwrap();
     let kid = active.kid.to_string();
     let sealed = signing_keys::find_sealed(&mut connection, "development", &kid).await.unwrap().unwrap();
     let signer = keystore.unseal_signer(&sealed).unwrap();
