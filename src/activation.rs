@@ -143,11 +143,12 @@ pub async fn activate(
     {
         return Err(ActivationError::ProofUsed);
     }
+    if public_key.is_some() || known.as_ref().is_some_and(|known| known.state == InstanceState::Released) {
+        // A key takes the place of every secret, and whoever held one before the release has given it back.
+        instance_credentials::update_all_to_die(connection, uid, now).await?;
+    }
     let secret = match public_key {
-        Some(_) => {
-            instance_credentials::update_all_to_die(connection, uid, now).await?;
-            None
-        }
+        Some(_) => None,
         None => Some(add_secret(connection, keystore, uid, Origin::Activation, now).await?),
     };
     let action = if known.is_some() { "instance.activate_again" } else { "instance.activate" };

@@ -4,8 +4,10 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
 use super::{ActivationError, Circumstances, audit};
+use crate::domain::entitlement::Obstacle;
 use crate::domain::ids::InstanceUid;
-use crate::storage::{activations, fences, issuances};
+use crate::domain::instance::InstanceState;
+use crate::storage::{activations, fences, instance_states, issuances};
 
 /// What a release answers.
 #[derive(Clone, Copy, Debug)]
@@ -19,7 +21,7 @@ pub struct Receipt {
 /// Releases the instance: from now on it gets no token. Releasing it again changes nothing.
 ///
 /// # Errors
-/// The database cannot be written.
+/// It is blocked: it could else activate again, and be rid of the block. Or the database cannot be written.
 pub async fn release(
     connection: &mut PgConnection,
     uid: InstanceUid,
@@ -27,6 +29,10 @@ pub async fn release(
 ) -> Result<Receipt, ActivationError> {
     // No sync that is under way may record a token after this.
     fences::lock_instance(connection, uid).await?;
+    let found = instance_states::find_for_update(connection, uid).await?;
+    if found.is_some_and(|instance| instance.state == InstanceState::Blocked) {
+        return Err(ActivationError::Refused(Obstacle::InstanceBlocked));
+    }
     let last_expiry = issuances::find_last_expiry(connection, uid).await?;
     let held_until = last_expiry.filter(|expiry| *expiry > circumstances.now);
     if !activations::update_released(connection, uid, held_until, circumstances.now).await? {

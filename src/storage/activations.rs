@@ -174,6 +174,7 @@ pub async fn update(
         "update instances set hostname = $2, version = $3, deployment = $4, kind = $5, public_key = $6, \
                 state_since = case when state = 'active' then state_since else $7 end, state = 'active', \
                 state_reason = null, place_held_until = null, reactivation_allowed = false, \
+                identity_contested_at = case when state = 'released' then null else identity_contested_at end, \
                 revision = revision + 1, updated_at = $7 \
          where uid = $1 and state <> 'blocked'",
     )

@@ -40,6 +40,36 @@ async fn a_blocked_instance_gets_no_token_until_it_is_unblocked() {
 }
 
 #[tokio::test]
+async fn a_blocked_instance_cannot_be_rid_of_the_block_by_itself() {
+    let app = TestApp::start().await;
+    let sold = sell(&app, Some("duo_pro"), 1).await;
+    let instance = activate(&app, &sold.activation_code).await;
+    let record = format!("/admin/v1/instances/{}", instance.uid);
+    changed(&app, Method::POST, &format!("{record}:block"), &record, json!({ "reason": "stolen" })).await;
+    let release = send(instance.request(&app, Method::DELETE, "/v1/instances/me")).await;
+    release.refused(StatusCode::FORBIDDEN, "instance_blocked");
+    let again = activation(&sold.activation_code, &instance.instance_id);
+    let again = send(app.request(Method::POST, "/v1/instances").json(&again)).await;
+    again.refused(StatusCode::FORBIDDEN, "instance_blocked");
+    assert_eq!(app.admin_get(&record).await["state"], "blocked");
+}
+
+#[tokio::test]
+async fn who_held_a_secret_before_a_release_has_none_when_the_instance_comes_again() {
+    let app = TestApp::start().await;
+    let sold = sell(&app, Some("duo_pro"), 1).await;
+    let instance = activate(&app, &sold.activation_code).await;
+    let record = format!("/admin/v1/instances/{}", instance.uid);
+    changed(&app, Method::POST, &format!("{record}:release"), &record, json!({ "reason": "copied" })).await;
+    let again = activation(&sold.activation_code, &instance.instance_id);
+    let again = send(app.request(Method::POST, "/v1/instances").json(&again)).await.expect(StatusCode::OK);
+    instance.sync(&app, &version()).await.refused(StatusCode::UNAUTHORIZED, "unauthenticated");
+    let request = app.request(Method::POST, "/v1/sync").json(&version());
+    let request = request.basic_auth(&instance.uid, Some(text(&again["instance_secret"])));
+    send(request).await.expect(StatusCode::OK);
+}
+
+#[tokio::test]
 async fn a_released_instance_gives_its_place_back_when_its_last_token_expires() {
     let app = TestApp::start().await;
     let sold = sell(&app, Some("duo_pro"), 1).await;

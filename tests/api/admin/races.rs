@@ -26,7 +26,7 @@ async fn no_token_is_recorded_after_a_suspension_was_answered() {
     let record = format!("/admin/v1/subscriptions/{}", sold.subscription_id);
     let stop = AtomicBool::new(false);
     let busy = async |number: usize| {
-        let replica = if number % 2 == 0 { &app } else { &other };
+        let replica = if number.is_multiple_of(2) { &app } else { &other };
         let (mut granted, mut refused, mut host) = (0, 0, 0);
         while !stop.load(Ordering::Relaxed) {
             host += 1;
