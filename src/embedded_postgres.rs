@@ -4,6 +4,7 @@
 mod account;
 mod error;
 mod fetch;
+mod folders;
 mod lock;
 mod place;
 mod programs;

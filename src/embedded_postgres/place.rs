@@ -10,18 +10,22 @@
 //!                         run/       its socket and its log
 //! ```
 
-use std::ffi::OsStr;
-use std::fs::{self, DirBuilder, File};
-use std::io::{self, ErrorKind};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
+mod elsewhere;
+
+use std::fs::{self, File};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::sys::statvfs::statvfs;
 
+use super::folders::{is_ours_alone, make_directory, make_new, random_name, remove_all};
 use super::lock::{DirectoryLock, acquire_within};
 use super::{Account, ClusterError};
+
+use elsewhere::{
+    belongs_to, read_owner, read_pointer, read_pointer_of, remove_orphans, write_owner, write_pointer,
+};
 
 /// Where root keeps clusters whose own directory the server's account cannot reach, the first that serves.
 pub(super) const BASES: &[&str] = &["/var/lib/token-authority/clusters", "/var/tmp/token-authority-clusters"];
@@ -32,10 +36,6 @@ const ENOUGH_BYTES: u128 = 1 << 30;
 
 /// How long a server may take to stop after its process has died.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A cluster elsewhere that was not started for so long is removed when its directory cannot be found, even
-/// if that was on a disk that is no longer mounted.
-const FORGOTTEN_AFTER: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// The files of one cluster.
 #[derive(Debug)]
@@ -227,38 +227,6 @@ fn has_room(base: &Path) -> bool {
     })
 }
 
-/// Makes `path` with `mode`, and its missing parents so that everybody can pass. What exists stays as it is.
-pub(super) fn make_directory(path: &Path, mode: u32) -> Result<(), ClusterError> {
-    if path.is_dir() {
-        return Ok(());
-    }
-    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        make_directory(parent, 0o755)?;
-    }
-    match make_new(path, mode) {
-        Err(ClusterError::Io { source, .. })
-            if source.kind() == ErrorKind::AlreadyExists && path.is_dir() =>
-        {
-            Ok(())
-        }
-        made => made,
-    }
-}
-
-/// Makes `path` with exactly `mode`, whatever the umask is; refuses one that exists.
-pub(super) fn make_new(path: &Path, mode: u32) -> Result<(), ClusterError> {
-    DirBuilder::new().mode(mode).create(path).map_err(ClusterError::io("create", path))?;
-    fs::set_permissions(path, fs::Permissions::from_mode(mode))
-        .map_err(ClusterError::io("set the mode of", path))
-}
-
-/// Sixteen random hexadecimal digits.
-pub(super) fn random_name() -> Result<String, ClusterError> {
-    let mut bytes = [0; 8];
-    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| ClusterError::Random)?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
-}
-
 /// Lets the account pass through `directory`, if that is ours, closed to all others, and all that keeps it out.
 fn let_in(directory: &Path, home: &Path, account: &Account) -> Result<bool, ClusterError> {
     let Some(group) = account.other_group().filter(|_| home.starts_with(directory)) else {
@@ -280,117 +248,6 @@ fn let_in(directory: &Path, home: &Path, account: &Account) -> Result<bool, Clus
     }
     set(before.gid(), closed).map_err(ClusterError::io("set the mode of", directory))?;
     Ok(false)
-}
-
-/// Whether nobody else could have put something there, or could take something away.
-fn is_ours_alone(base: &Path) -> bool {
-    fs::symlink_metadata(base).is_ok_and(|metadata| {
-        metadata.is_dir() && metadata.uid() == nix::unistd::geteuid().as_raw() && metadata.mode() & 0o022 == 0
-    })
-}
-
-fn pointer_file(directory: &Path) -> PathBuf {
-    directory.join("postgres/place")
-}
-
-fn write_pointer(directory: &Path, home: &Path) -> Result<(), ClusterError> {
-    write_whole(&pointer_file(directory), home.as_os_str().as_bytes())
-}
-
-fn read_pointer_of(directory: &Path) -> Option<PathBuf> {
-    let text = fs::read(pointer_file(directory)).ok()?;
-    Some(PathBuf::from(OsStr::from_bytes(text.trim_ascii_end())))
-}
-
-/// Where the cluster of `directory` is kept. Only our own places count: we are root here, and remove what is
-/// pointed at.
-fn read_pointer(directory: &Path, bases: &[&str]) -> Result<Option<PathBuf>, ClusterError> {
-    let Some(home) = read_pointer_of(directory) else { return Ok(None) };
-    let in_a_base = bases.iter().any(|base| home.parent() == Some(Path::new(base)));
-    if in_a_base && is_random_name(home.file_name()) {
-        return Ok(Some(home));
-    }
-    let file = pointer_file(directory);
-    Err(ClusterError::io("believe", &file)(io::Error::other("it names none of the places that we use")))
-}
-
-/// The directory that a cluster belongs to, and the device that it was on.
-struct Owner {
-    directory: PathBuf,
-    device: u64,
-}
-
-fn write_owner(home: &Path, directory: &Path) -> Result<(), ClusterError> {
-    let device = fs::metadata(directory).map_err(ClusterError::io("look at", directory))?.dev();
-    let mut text = format!("{device}\n").into_bytes();
-    text.extend_from_slice(directory.as_os_str().as_bytes());
-    write_whole(&home.join("owner"), &text)
-}
-
-fn read_owner(home: &Path) -> Option<Owner> {
-    let text = fs::read(home.join("owner")).ok()?;
-    let end = text.iter().position(|byte| *byte == b'\n')?;
-    let device = std::str::from_utf8(&text[..end]).ok()?.parse().ok()?;
-    Some(Owner { device, directory: PathBuf::from(OsStr::from_bytes(&text[end + 1..])) })
-}
-
-fn belongs_to(home: &Path, directory: &Path) -> bool {
-    read_owner(home).is_some_and(|owner| {
-        owner.directory == directory
-            || directory.canonicalize().is_ok_and(|directory| owner.directory == directory)
-    })
-}
-
-/// Removes clusters that no directory points at any more. What cannot be looked at or removed stays.
-fn remove_orphans(bases: &[&str]) {
-    for base in bases.iter().map(Path::new).filter(|base| is_ours_alone(base)) {
-        for entry in fs::read_dir(base).into_iter().flatten().flatten() {
-            let home = entry.path();
-            if is_random_name(home.file_name()) && is_orphan(&home) {
-                let unused = acquire_within(&home.join("server.lock"), Duration::ZERO);
-                // Looked at again with the lock held: it may have been in the making.
-                if unused.is_ok_and(|lock| lock.is_some()) && is_orphan(&home) {
-                    let _ = fs::remove_dir_all(&home); // tried again by the next start
-                }
-            }
-        }
-    }
-}
-
-fn is_orphan(home: &Path) -> bool {
-    let Some(owner) = read_owner(home) else { return unused_for(home, Duration::from_secs(60 * 60)) };
-    if read_pointer_of(&owner.directory).as_deref() == Some(home) {
-        return false;
-    }
-    // A directory on a disk that is not mounted now is away, not gone.
-    let nearest = owner.directory.ancestors().find_map(|ancestor| fs::metadata(ancestor).ok());
-    let same_device = nearest.is_some_and(|metadata| metadata.dev() == owner.device);
-    same_device || unused_for(&home.join("owner"), FORGOTTEN_AFTER)
-}
-
-fn unused_for(path: &Path, span: Duration) -> bool {
-    let changed = fs::metadata(path).and_then(|metadata| metadata.modified());
-    changed.is_ok_and(|changed| changed.elapsed().is_ok_and(|age| age > span))
-}
-
-fn is_random_name(name: Option<&OsStr>) -> bool {
-    name.is_some_and(|name| name.len() == 16 && name.as_bytes().iter().all(u8::is_ascii_hexdigit))
-}
-
-/// Writes a file that is either there whole or not at all.
-fn write_whole(path: &Path, text: &[u8]) -> Result<(), ClusterError> {
-    let part = path.with_extension("part");
-    fs::write(&part, text).map_err(ClusterError::io("write", &part))?;
-    fs::rename(&part, path).map_err(ClusterError::io("rename", &part))
-}
-
-fn remove_all(directory: &Path) -> Result<(), ClusterError> {
-    match fs::remove_dir_all(directory) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            Err(ClusterError::io("remove", directory)(error))
-        }
-        _ => Ok(()),
-    }
 }
 
 #[cfg(test)]

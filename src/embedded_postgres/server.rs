@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::place::{Place, make_directory};
+use super::folders::make_directory;
+use super::place::Place;
 use super::socket::{self, SocketDirectory};
 use super::{Account, ClusterError, Programs};
 

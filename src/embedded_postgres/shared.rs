@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::place::make_directory;
+use super::folders::make_directory;
 use super::{Cluster, ClusterError, Durability, Search, socket};
 
 /// How long the cluster stays when nobody uses it: shorter than a person's next run, longer than the time

@@ -42,7 +42,7 @@ impl SocketDirectory {
         if is_private(&stable, account) {
             return Ok(Self { path: stable, apart: true });
         }
-        let random = Path::new("/tmp").join(format!("token-authority-{}", super::place::random_name()?));
+        let random = Path::new("/tmp").join(format!("token-authority-{}", super::folders::random_name()?));
         make_private(&random, account).map(|()| Self { path: random, apart: true })
     }
 }
