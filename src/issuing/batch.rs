@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use sqlx::PgConnection;
 
 use super::authentication::{self, Authenticated};
@@ -247,7 +247,8 @@ impl<'a> Batch<'a> {
         let same_key = mint.idempotency.is_some()
             && last.idempotency.as_deref() == mint.idempotency.as_ref().map(<[u8; 16]>::as_slice);
         let within = if same_key { RETRY_WITH_KEY } else { RETRY };
-        last.digest == mint.digest && self.now - last.issued_at <= within
+        // The ledger dates in whole seconds: within the time means to the second.
+        last.digest == mint.digest && self.now.trunc_subsecs(0) - last.issued_at <= within
     }
 
     /// Records what instances told of themselves, where it is news.

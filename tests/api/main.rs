@@ -17,5 +17,6 @@ mod key_birth;
 mod key_commands;
 mod key_schema;
 mod key_sets;
+mod laws;
 mod support;
 mod sync;

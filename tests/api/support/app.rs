@@ -6,7 +6,8 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
-use sqlx::PgConnection;
+use sqlx::pool::PoolConnection;
+use sqlx::{PgConnection, Postgres};
 use tempfile::TempDir;
 use token_authority::app::App;
 use token_authority::catalog_files;
@@ -27,7 +28,9 @@ use super::database::Database;
 pub(crate) struct TestApp {
     pub(crate) base_url: String,
     pub(crate) clock: Clock,
+    pub(crate) app: Arc<App>,
     deployment: Arc<Deployment>,
+    client: reqwest::Client,
 }
 
 /// What replicas share: the database, the keys, and a credential for the admin API.
@@ -39,7 +42,7 @@ pub(crate) struct Deployment {
 }
 
 /// What a request is answered.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     pub(crate) headers: reqwest::header::HeaderMap,
@@ -117,12 +120,18 @@ impl TestApp {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let (running, serving) = http::serve(Arc::clone(&app), listener).unwrap();
         tokio::spawn(serving);
-        Self { base_url: format!("http://{}", running.address), clock, deployment }
+        let base_url = format!("http://{}", running.address);
+        Self { base_url, clock, app, deployment, client: reqwest::Client::new() }
+    }
+
+    /// A connection to the database, for looking at rows.
+    pub(crate) async fn database(&self) -> PoolConnection<Postgres> {
+        self.app.database.pool().acquire().await.unwrap()
     }
 
     /// A request without any credential.
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        reqwest::Client::new().request(method, format!("{}{path}", self.base_url))
+        self.client.request(method, format!("{}{path}", self.base_url))
     }
 
     /// A request by an administrator with every scope.
