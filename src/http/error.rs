@@ -113,12 +113,6 @@ impl ApiError {
         self
     }
 
-    /// The stable code.
-    #[cfg(test)]
-    pub(crate) fn code(&self) -> &'static str {
-        self.problem.code
-    }
-
     /// The answer, complete; a fault is logged on the way.
     pub(crate) fn respond(&self, base_url: &str, request_id: &str) -> HttpResponse {
         if let Some(source) = &self.source {
