@@ -1,7 +1,7 @@
 //! A retry with the same Idempotency-Key gets the first answer again, byte for byte.
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{CACHE_CONTROL, ETAG, HeaderName, LOCATION};
+use actix_web::http::header::{ETAG, HeaderName, LOCATION};
 use actix_web::{HttpRequest, HttpResponse};
 use chrono::{DateTime, TimeDelta, Utc};
 use sha2::{Digest, Sha256};
@@ -128,7 +128,7 @@ impl Answer {
     /// The response. `replayed` says that it was given before.
     pub(super) fn respond(self, replayed: bool) -> HttpResponse {
         let mut response = HttpResponse::build(self.status);
-        response.insert_header((CACHE_CONTROL, "no-store")).content_type("application/json");
+        response.content_type("application/json");
         if let Some(etag) = self.etag {
             response.insert_header((ETAG, etag));
         }

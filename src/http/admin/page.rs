@@ -4,7 +4,6 @@ use std::fmt::Display;
 use std::str::FromStr;
 
 use actix_web::HttpResponse;
-use actix_web::http::header::CACHE_CONTROL;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Serialize;
@@ -65,9 +64,7 @@ impl<C: Display> Page<C> {
             None => None,
         };
         let items = rows.iter().map(view).collect();
-        Ok(HttpResponse::Ok()
-            .insert_header((CACHE_CONTROL, "no-store"))
-            .json(PageView::<V> { items, next_page_token }))
+        Ok(HttpResponse::Ok().json(PageView::<V> { items, next_page_token }))
     }
 
     /// The page of these records.

@@ -1,7 +1,7 @@
 //! What every resource of the admin API has: a kind, an id, a revision, an address and a view.
 
 use actix_web::HttpResponse;
-use actix_web::http::header::{CACHE_CONTROL, ETAG};
+use actix_web::http::header::ETAG;
 use serde::Serialize;
 
 use super::desk::{Desk, Seen};
@@ -37,8 +37,5 @@ pub(crate) trait Resource {
 /// 404 where there is none.
 pub(crate) fn one<R: Resource>(desk: &Desk, found: Option<R>, what: &str) -> Result<HttpResponse, ApiError> {
     let found = found.ok_or_else(|| ApiError::not_found(what))?;
-    Ok(HttpResponse::Ok()
-        .insert_header((CACHE_CONTROL, "no-store"))
-        .insert_header((ETAG, found.etag()))
-        .json(found.view(desk.seen())))
+    Ok(HttpResponse::Ok().insert_header((ETAG, found.etag())).json(found.view(desk.seen())))
 }

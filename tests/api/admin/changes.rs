@@ -309,7 +309,7 @@ async fn paths_methods_and_parameters_that_are_none_are_told() {
     }
     let answer = send(app.admin(Method::PUT, "/admin/v1/customers").body("{}")).await;
     answer.refused(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed");
-    assert_eq!(answer.headers["allow"], "GET, POST");
+    assert_eq!(answer.headers["allow"], "GET, HEAD, POST");
     let answer =
         send(app.admin(Method::POST, "/admin/v1/customers?validate=true").json(&json!({ "name": "a" })))
             .await;
