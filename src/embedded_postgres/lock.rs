@@ -49,20 +49,31 @@ impl DirectoryLock {
     /// [`ClusterError::InUse`], with the file's parent as the directory, when another process has it.
     pub fn acquire(file: &Path) -> Result<Self, ClusterError> {
         let mut held = open(file)?;
-        match held.try_lock() {
-            Ok(()) => {
-                let written = held.set_len(0).and_then(|()| writeln!(held, "{}", std::process::id()));
-                written.map_err(ClusterError::io("write", file))?;
-                Ok(Self { _file: held })
+        let begun = Instant::now();
+        loop {
+            match held.try_lock() {
+                Ok(()) => {
+                    let written = held.set_len(0).and_then(|()| writeln!(held, "{}", std::process::id()));
+                    written.map_err(ClusterError::io("write", file))?;
+                    return Ok(Self { _file: held });
+                }
+                Err(TryLockError::WouldBlock) if begun.elapsed() < FORK_PATIENCE => {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                Err(TryLockError::WouldBlock) => {
+                    return Err(ClusterError::InUse {
+                        directory: file.parent().unwrap_or(file).to_owned(),
+                        holder: read_holder(&mut held),
+                    });
+                }
+                Err(TryLockError::Error(source)) => return Err(ClusterError::io("lock", file)(source)),
             }
-            Err(TryLockError::WouldBlock) => Err(ClusterError::InUse {
-                directory: file.parent().unwrap_or(file).to_owned(),
-                holder: read_holder(&mut held),
-            }),
-            Err(TryLockError::Error(source)) => Err(ClusterError::io("lock", file)(source)),
         }
     }
 }
+
+/// A process that another thread is about to start holds a copy of every lock until it runs its program.
+const FORK_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Takes the lock `file`, and waits up to `patience` for a holder that is about to end. `None` when it did not.
 pub(super) fn acquire_within(file: &Path, patience: Duration) -> Result<Option<File>, ClusterError> {

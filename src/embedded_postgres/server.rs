@@ -192,7 +192,10 @@ impl Server {
             }
             // The eighth line of its file tells when it accepts connections.
             let file = fs::read_to_string(self.data.join("postmaster.pid")).unwrap_or_default();
-            if file.lines().nth(7).is_some_and(|line| line.trim() == "ready") && socket.exists() {
+            // A server that was killed leaves both behind: only a process that is there is ready.
+            let is_there = || postmaster_pid(&self.data).is_some_and(|pid| is_server_of(pid, &self.data));
+            if file.lines().nth(7).is_some_and(|line| line.trim() == "ready") && socket.exists() && is_there()
+            {
                 return Ok(());
             }
             std::thread::sleep(Duration::from_millis(5));

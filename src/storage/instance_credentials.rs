@@ -57,6 +57,9 @@ pub async fn insert(
 /// Makes room for one more secret: of two live ones the newer dies if it was never
 /// used (its answer was lost), else the one that was used longest ago.
 ///
+/// All but the one that stays die, whatever their end was: a request that read its clock
+/// early and came late still sees what a faster one ended just now.
+///
 /// # Errors
 /// The database cannot be written.
 pub async fn update_to_make_room(
@@ -65,12 +68,13 @@ pub async fn update_to_make_room(
     now: DateTime<Utc>,
 ) -> Result<(), StorageError> {
     sqlx::query(
-        "with live as (select id, sequence, first_used_at, last_used_at from instance_credentials \
+        "with live as (select id, sequence, first_used_at, last_used_at, dies_at from instance_credentials \
                        where instance_uid = $1 and (dies_at is null or dies_at > $2)) \
          update instance_credentials set dies_at = $2 \
-         where id = (select id from live where (select count(*) from live) >= 2 \
-                     order by (first_used_at is null and sequence = (select max(sequence) from live)) desc, \
-                              last_used_at nulls first, sequence limit 1)",
+         where id in (select id from live) and id <> ( \
+             select id from live \
+             order by (first_used_at is null and sequence = (select max(sequence) from live where dies_at is null)), \
+                      last_used_at desc nulls last, dies_at desc nulls first, sequence desc limit 1)",
     )
     .bind(instance.as_uuid())
     .bind(now)

@@ -183,6 +183,23 @@ async fn an_activation_whose_answer_was_lost_can_be_repeated_without_end() {
 }
 
 #[tokio::test]
+async fn parallel_activations_of_one_installation_make_one_instance() {
+    let app = TestApp::start().await;
+    let sold = sell(&app, None, 1).await;
+    let body = activation(&sold.activation_code, &fresh_uuid());
+    let answers = futures_util::future::join_all((0..8).map(|_| post(&app, &body))).await;
+    let made = answers.iter().filter(|answer| answer.status == StatusCode::CREATED).count();
+    let again = answers.iter().filter(|answer| answer.status == StatusCode::OK).count();
+    assert_eq!((made, again), (1, 7), "{answers:?}");
+
+    // One that read its clock before the others and came after them.
+    app.clock.set(beginning() - TimeDelta::seconds(5));
+    for _ in 0..3 {
+        post(&app, &body).await.expect(StatusCode::OK);
+    }
+}
+
+#[tokio::test]
 async fn an_installation_with_a_key_has_no_secret_and_is_activated_again_with_its_key_only() {
     let app = TestApp::start().await;
     let sold = sell(&app, Some("duo_pro"), 1).await;
