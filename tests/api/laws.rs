@@ -1,5 +1,7 @@
 //! Laws 5 to 10 of `docs/laws.md`, on a real PostgreSQL: generated sequences, races, crashes, and walks over all there is.
 
+mod changes;
+mod memory;
 mod races;
 mod retries;
 

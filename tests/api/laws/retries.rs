@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
+use super::changes::{Books, Change, Request, changes};
 use super::{Replicas, rows};
 use crate::support::app::{Answer, Instance, TestApp, activate, fresh_uuid, sell, send, text};
 
@@ -233,149 +234,40 @@ async fn issuances(app: &TestApp, instance: &Instance) -> usize {
     count.try_into().unwrap()
 }
 
-/// What an administrator does next.
-#[derive(Clone, Copy, Debug)]
-enum Change {
-    Archive,
-    Block,
-    Cancel,
-    EndPurchase,
-    MakeAdminToken,
-    MakeCustomer,
-    MakeLicense,
-    MakePurchase,
-    Release,
-    Reissue,
-    Renew,
-    Resume,
-    Revoke,
-    Suspend,
-    Unblock,
-}
-
-const CHANGES: &[Change] = &[
-    Change::Archive,
-    Change::Block,
-    Change::Cancel,
-    Change::EndPurchase,
-    Change::MakeAdminToken,
-    Change::MakeCustomer,
-    Change::MakeLicense,
-    Change::MakePurchase,
-    Change::Release,
-    Change::Reissue,
-    Change::Renew,
-    Change::Resume,
-    Change::Revoke,
-    Change::Suspend,
-    Change::Unblock,
-];
-
-/// A request as it was sent, to be sent again as it was.
-#[derive(Clone, Debug)]
-struct Sent {
-    method: Method,
-    path: String,
-    etag: Option<String>,
-    key: String,
-    body: Value,
-}
-
 #[test]
 fn a_change_that_is_retried_is_made_once_and_answered_alike() {
     let replicas = Replicas::start();
-    let change = (prop::sample::select(CHANGES), 0..4_usize, any::<bool>());
+    let change = (changes(), 0..4_usize, any::<bool>());
     replicas.run(prop::collection::vec(change, 1..6), async |replicas, changes| {
         let app = &replicas.apps[0];
-        let sold = sell(app, None, 5).await;
-        let instance = activate(app, &sold.activation_code).await;
-        let purchases = format!("/admin/v1/subscriptions/{}/add-on-purchases", sold.subscription_id);
-        let purchase = json!({
-            "add_on": "duo_pro", "quantity": 1, "starts_at": "2026-11-10T00:00:00Z", "ends_at": "2027-11-10T00:00:00Z",
-        });
-        let purchased = text(&app.admin_post(&purchases, purchase.clone()).await["id"]);
-        let mut made: Vec<(Sent, Answer)> = Vec::new();
+        let books = Books::open(app).await;
+        let mut made: Vec<(Request, Answer)> = Vec::new();
         for (change, retries, at_once) in changes {
-            let reason = json!({ "reason": "as the customer asked" });
-            let subscription = format!("/admin/v1/subscriptions/{}", sold.subscription_id);
-            let license = format!("/admin/v1/licenses/{}", sold.license_id);
-            let installation = format!("/admin/v1/instances/{}", instance.uid);
-            let customer = format!("/admin/v1/customers/{}", sold.customer_id);
-            let verb = |record: &str, verb: &str| (format!("{record}:{verb}"), record.to_owned());
-            let ((path, record), method, body) = match change {
-                Change::Archive => (verb(&customer, "archive"), Method::POST, reason),
-                Change::Block => (verb(&installation, "block"), Method::POST, reason),
-                Change::Cancel => (verb(&subscription, "cancel"), Method::POST, reason),
-                Change::EndPurchase => {
-                    let path = format!("{purchases}/{purchased}");
-                    ((path.clone(), path), Method::DELETE, json!({}))
-                }
-                Change::MakeAdminToken => {
-                    let body = json!({ "name": "script", "scopes": ["fulfillment:read"] });
-                    (("/admin/v1/admin-tokens".to_owned(), String::new()), Method::POST, body)
-                }
-                Change::MakeCustomer => {
-                    let body = json!({ "name": "Example AG" });
-                    (("/admin/v1/customers".to_owned(), String::new()), Method::POST, body)
-                }
-                Change::MakeLicense => {
-                    let body = json!({ "subscription_id": sold.subscription_id, "kind": "online", "max_instances": 1 });
-                    (("/admin/v1/licenses".to_owned(), String::new()), Method::POST, body)
-                }
-                Change::MakePurchase => ((purchases.clone(), String::new()), Method::POST, purchase.clone()),
-                Change::Release => (verb(&installation, "release"), Method::POST, reason),
-                Change::Reissue => (verb(&license, "reissue"), Method::POST, reason),
-                Change::Renew => {
-                    let body = json!({ "reason": "another year", "ends_at": "2029-11-10T00:00:00Z" });
-                    (verb(&subscription, "renew"), Method::POST, body)
-                }
-                Change::Resume => (verb(&subscription, "resume"), Method::POST, reason),
-                Change::Revoke => (verb(&license, "revoke"), Method::POST, reason),
-                Change::Suspend => (verb(&subscription, "suspend"), Method::POST, reason),
-                Change::Unblock => (verb(&installation, "unblock"), Method::POST, reason),
-            };
-            let etag = if record.is_empty() {
-                None
-            } else {
-                let read = send(app.admin(Method::GET, &record)).await;
-                Some(read.headers["etag"].to_str().unwrap().to_owned())
-            };
-            // Nothing is kept for a DELETE by its key: asked again, it is refused or answered as what it is.
-            let sent = Sent { method, path, etag, key: fresh_uuid(), body };
-            let twins = if at_once { retries + 1 } else { 1 };
-            let answers = join_all((0..twins).map(|n| send_again(&replicas.apps[n % 2], &sent))).await;
-            let succeeded = answers.iter().any(|answer| answer.status.is_success());
-            if sent.method == Method::DELETE {
-                continue;
-            }
-            assert!(answers.iter().all(|answer| alike(answer, &answers[0])), "{sent:?} {answers:?}");
+            // By a key a POST is made once; a DELETE by what it is.
+            let key = (change != Change::EndPurchase).then(fresh_uuid);
+            let request = Request { key, ..books.request(app, change).await };
+            let twins = if at_once && request.key.is_some() { retries + 1 } else { 1 };
+            let answers = join_all((0..twins).map(|n| request.send(&replicas.apps[n % 2]))).await;
+            assert!(answers.iter().all(|answer| alike(answer, &answers[0])), "{request:?} {answers:?}");
+            let succeeded = answers[0].status.is_success();
             let replayed = answers.iter().filter(|answer| is_replayed(answer)).count();
-            assert_eq!(replayed, if succeeded { twins - 1 } else { 0 }, "{sent:?} {answers:?}");
-            if succeeded {
-                made.push((sent, answers[0].clone()));
+            assert_eq!(replayed, if succeeded { twins - 1 } else { 0 }, "{request:?} {answers:?}");
+            if succeeded && request.key.is_some() {
+                made.push((request, answers[0].clone()));
             }
 
             let before = history(app).await;
-            for n in 0..retries {
+            for n in 0..retries.min(made.len() * 4) {
                 // An earlier one, which later changes may have made stale, or this one.
-                let Some((sent, answer)) = made.get(n * 7 % made.len().max(1)) else { break };
-                let again = send_again(&replicas.apps[n % 2], sent).await;
-                assert!(alike(&again, answer) && is_replayed(&again), "{sent:?} {answer:?} {again:?}");
-                let other = Sent { body: another(&sent.body), ..sent.clone() };
-                send_again(app, &other).await.refused(StatusCode::CONFLICT, "idempotency_key_reused");
+                let (request, answer) = &made[n * 7 % made.len()];
+                let again = request.send(&replicas.apps[n % 2]).await;
+                assert!(alike(&again, answer) && is_replayed(&again), "{request:?} {answer:?} {again:?}");
+                let other = Request { body: another(&request.body), ..request.clone() };
+                other.send(app).await.refused(StatusCode::CONFLICT, "idempotency_key_reused");
             }
             assert_eq!(history(app).await, before, "a retry left a trace");
         }
     });
-}
-
-async fn send_again(app: &TestApp, sent: &Sent) -> Answer {
-    let request = app.admin(sent.method.clone(), &sent.path).header("idempotency-key", &sent.key);
-    let request = match &sent.etag {
-        Some(etag) => request.header("if-match", etag),
-        None => request,
-    };
-    send(request.json(&sent.body)).await
 }
 
 /// A body that would do as well.
