@@ -52,7 +52,7 @@ pub(crate) fn run(address: SocketAddr, load: Load, request: &Request, meter: &Me
             let share =
                 load.connections / load.threads + usize::from(index < load.connections % load.threads);
             let (phase, request, ready) = (Arc::clone(&phase), Arc::clone(request), ready.clone());
-            std::thread::spawn(move || connections(address, share, &phase, &request, &ready))
+            std::thread::spawn(move || connections(address, share, &phase, &request, ready))
         })
         .collect();
     drop(ready);
@@ -115,9 +115,8 @@ fn connections(
     count: usize,
     phase: &Arc<AtomicU8>,
     request: &Request,
-    ready: &mpsc::UnboundedSender<()>,
+    ready: mpsc::UnboundedSender<()>,
 ) -> Outcome<Tally> {
-    let ready = ready.clone();
     tokio::runtime::Builder::new_current_thread().enable_io().build()?.block_on(async move {
         let mut streams = Vec::with_capacity(count);
         for _ in 0..count {
