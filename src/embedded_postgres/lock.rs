@@ -141,6 +141,7 @@ mod tests {
         let held = acquire_within(&file, Duration::ZERO).unwrap().unwrap();
         assert!(acquire_within(&file, Duration::from_millis(30)).unwrap().is_none());
         drop(held);
-        assert!(acquire_within(&file, Duration::ZERO).unwrap().is_some());
+        // Other tests of this process start programs meanwhile, which hold copies for a moment.
+        assert!(acquire_within(&file, FORK_PATIENCE).unwrap().is_some());
     }
 }
