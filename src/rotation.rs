@@ -9,6 +9,7 @@ pub mod init;
 mod key_set_draft;
 pub mod overview;
 pub mod published_files;
+pub mod roots;
 mod transition;
 
 use token_authority_verifier::{KeySetError, ManifestError, RootError, SignedError};
@@ -23,6 +24,8 @@ use crate::storage::StorageError;
 /// second is a fault.
 #[derive(Debug, thiserror::Error)]
 pub enum RotationError {
+    #[error("the root was made for development; it signs nothing for `{environment}`")]
+    DevelopmentRoot { environment: String },
     #[error(
         "this database belongs to the issuer {stored}; `issuer` is {given}. Instances trust the first: it never changes"
     )]
@@ -43,6 +46,8 @@ pub enum RotationError {
     Refused(#[from] KeyRefusal),
     #[error(transparent)]
     RootKey(#[from] RootKeyError),
+    #[error("the root is refused: {0}")]
+    RootRefused(#[source] Box<RootError>),
     #[error(transparent)]
     Publish(#[from] PublishError),
 
@@ -56,7 +61,7 @@ pub enum RotationError {
     KeySet(#[from] KeySetError),
     #[error("the key set that was just signed does not verify")]
     Manifest(#[from] ManifestError),
-    #[error("the root that was just signed does not verify")]
+    #[error("a root that was recorded or just signed does not verify")]
     Root(#[from] RootError),
     #[error("the document cannot be signed")]
     Signed(#[from] SignedError),

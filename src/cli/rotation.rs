@@ -16,10 +16,12 @@ pub(super) fn actor() -> String {
 pub(super) fn refusal_or_fault(doing: &'static str) -> impl FnOnce(RotationError) -> CliError {
     move |error| match error {
         RotationError::Refused(refusal) => CliError::refused(format!("{refusal} ({})", refusal.code())),
-        RotationError::OtherIssuer { .. }
+        RotationError::DevelopmentRoot { .. }
+        | RotationError::OtherIssuer { .. }
         | RotationError::PublishedElsewhere { .. }
         | RotationError::NoRoot
-        | RotationError::NotInitialized { .. } => CliError::refused(error.to_string()),
+        | RotationError::NotInitialized { .. }
+        | RotationError::RootRefused(_) => CliError::refused(error.to_string()),
         error => CliError::fault(doing)(error),
     }
 }

@@ -148,12 +148,12 @@ impl SignedManifest {
     }
 }
 
-impl Verified<Manifest> {
+impl Manifest {
     /// Checks that this version comes right after `previous`.
     ///
     /// # Errors
     /// It does not; the sentence says why.
-    pub fn follows(&self, previous: &Self) -> Result<(), ManifestError> {
+    pub fn follows(&self, previous: &Verified<Self>) -> Result<(), ManifestError> {
         let refuse = |reason| Err(ManifestError::Chain(Contradiction(reason)));
         if self.issuer != previous.issuer {
             return refuse("it is another issuer's");
@@ -178,9 +178,7 @@ impl Verified<Manifest> {
         }
         Ok(())
     }
-}
 
-impl Manifest {
     /// Checks that `jwks` is the plain set of this version, byte for byte, and reads it.
     ///
     /// # Errors

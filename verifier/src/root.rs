@@ -88,7 +88,11 @@ impl SignedRoot {
 }
 
 impl Root {
-    fn succeeds(&self, previous: &Self) -> Result<(), Contradiction> {
+    /// Checks that this version may come right after `previous`, whoever has signed it.
+    ///
+    /// # Errors
+    /// It may not; the sentence says why.
+    pub fn succeeds(&self, previous: &Self) -> Result<(), Contradiction> {
         let refuse = |reason| Err(Contradiction(reason));
         if self.issuer != previous.issuer {
             return refuse("it is another issuer's");
@@ -108,6 +112,7 @@ impl Root {
         Ok(())
     }
 
+    /// How many distinct keys must sign.
     pub(crate) fn required(&self) -> usize {
         usize::try_from(self.threshold).unwrap_or(usize::MAX)
     }

@@ -83,6 +83,9 @@ pub enum SignedError {
     /// The payload is not canonical JSON (RFC 8785).
     #[error("the payload is not canonical JSON (RFC 8785)")]
     NotCanonical,
+    /// Signatures of one document do not belong to another.
+    #[error("the two documents do not say the same")]
+    OtherPayload,
     /// The payload is not a document of this kind: a member is missing, unknown, or of the wrong type.
     #[error("the payload is no such document: a member is missing, unknown, or of the wrong type")]
     Payload,
@@ -126,6 +129,24 @@ impl<T: Payload> Signed<T> {
     /// The key has signed already, or there are too many signatures.
     pub fn with_signature(mut self, kid: Kid, signature: [u8; 64]) -> Result<Self, SignedError> {
         self.add(Signature { kid, bytes: signature })?;
+        Ok(self)
+    }
+
+    /// Adds the signatures of another copy of this document, which are not verified here: holders of the root's
+    /// keys may sign one after the other, or each a copy of their own.
+    ///
+    /// # Errors
+    /// The other document says something else, a key has signed the two in different ways, or there are too many
+    /// signatures.
+    pub fn merged(mut self, other: &Self) -> Result<Self, SignedError> {
+        if self.payload != other.payload {
+            return Err(SignedError::OtherPayload);
+        }
+        for signature in &other.signatures {
+            if !self.signatures.contains(signature) {
+                self.add(*signature)?;
+            }
+        }
         Ok(self)
     }
 
@@ -186,11 +207,13 @@ impl<T: Payload> Signed<T> {
         &self.content
     }
 
-    /// The document's content, once at least `threshold` distinct ones of `keys` have signed it.
+    /// Those of `keys` that have signed, each once.
     ///
     /// Signatures by other keys are ignored: while the root changes, its old and its new keys sign one document.
-    /// A wrong signature under a key that is among `keys` refuses the document, whatever the others are worth.
-    pub(crate) fn verify_by(&self, keys: &[Jwk], threshold: usize) -> Result<Verified<T>, SignedError> {
+    ///
+    /// # Errors
+    /// The signature under one of `keys` is wrong: the document is refused, whatever the others are worth.
+    pub fn signed_by(&self, keys: &[Jwk]) -> Result<BTreeSet<Kid>, SignedError> {
         let mut signed = BTreeSet::new();
         for Signature { kid, bytes } in &self.signatures {
             let Some(key) = keys.iter().find(|key| key.kid() == *kid) else { continue };
@@ -199,6 +222,12 @@ impl<T: Payload> Signed<T> {
             }
             signed.insert(*kid);
         }
+        Ok(signed)
+    }
+
+    /// The document's content, once at least `threshold` distinct ones of `keys` have signed it.
+    pub(crate) fn verify_by(&self, keys: &[Jwk], threshold: usize) -> Result<Verified<T>, SignedError> {
+        let signed = self.signed_by(keys)?;
         if threshold == 0 || signed.len() < threshold {
             return Err(SignedError::BelowThreshold { signed: signed.len(), threshold });
         }

@@ -178,3 +178,23 @@ fn a_root_that_contradicts_itself_cannot_be_made() {
         assert!(matches!(refusal, SignedError::Contradictory(_)), "{root:?}");
     }
 }
+
+#[test]
+fn holders_sign_copies_of_their_own_which_are_merged() {
+    let keys = Keys::new();
+    let draft = SignedManifest::new(keys.manifest()).unwrap();
+    let [one, two, _] = &keys.root;
+    let (by_one, by_two) = (sign_by(draft.clone(), &[one]), sign_by(draft, &[two]));
+    let root = keys.verified_root();
+    assert!(by_one.verify(&root).is_err() && by_two.verify(&root).is_err());
+    let merged = by_one.clone().merged(&by_two).unwrap();
+    assert_eq!(merged.signed_by(&root.keys), Ok([one.kid(), two.kid()].into()));
+    merged.verify(&root).unwrap();
+    assert_eq!(merged.clone().merged(&by_one), Ok(merged.clone()), "a copy adds nothing");
+
+    let other = SignedManifest::new(Manifest { max_token_ttl: 60, ..keys.manifest() }).unwrap();
+    assert_eq!(by_one.merged(&sign_by(other, &[two])), Err(SignedError::OtherPayload));
+    let forged = SignedManifest::new(keys.manifest()).unwrap().with_signature(one.kid(), [7; 64]).unwrap();
+    assert_eq!(merged.merged(&forged), Err(SignedError::DuplicateSignature(one.kid())));
+    assert_eq!(forged.signed_by(&root.keys), Err(SignedError::SignatureInvalid(one.kid())));
+}
