@@ -5,8 +5,6 @@ pub mod metric_names;
 mod logs;
 mod recorder;
 
-use std::net::SocketAddr;
-
 pub use logs::start_logs;
 pub use recorder::Metrics;
 
@@ -19,14 +17,9 @@ pub enum TelemetryError {
     /// The log filter cannot be read.
     #[error("the log filter cannot be read")]
     Filter(#[source] tracing_subscriber::filter::ParseError),
-    /// Nobody can listen there.
-    #[error("cannot listen on {address} for metrics")]
-    Listen {
-        /// Where.
-        address: SocketAddr,
-        /// Why not.
-        source: std::io::Error,
-    },
+    /// Nobody can be answered there.
+    #[error("cannot serve metrics where it listens")]
+    Serve(#[source] std::io::Error),
     /// Something else in this process already logs.
     #[error("this process already logs elsewhere")]
     LogsAreTaken,

@@ -191,10 +191,10 @@ async fn start(
 
     // 5. The service.
     environment.write(directory)?;
-    let listener = listening.into_listener();
-    let ready = Ready::new(&listener, &issuer, &credentials, environment)?;
+    let sockets = listening.into_sockets(&settings)?;
+    let ready = Ready::new(&sockets.public, &issuer, &credentials, environment)?;
     let settings = Arc::new(settings);
-    let service = Service::start_on(listener, Arc::clone(&settings), database, keystore, catalog).await?;
+    let service = Service::start_on(sockets, Arc::clone(&settings), database, keystore, catalog).await?;
     Ok(Started { service, settings, cluster, ready, born })
 }
 

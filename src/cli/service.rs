@@ -1,6 +1,6 @@
 //! One running service, as `serve` and `dev` start it, look after it and stop it.
 
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use tokio::task::JoinHandle;
@@ -14,6 +14,19 @@ use crate::http::{self, Running};
 use crate::keystore::Keystore;
 use crate::storage::Database;
 use crate::telemetry::Metrics;
+
+/// Where a service listens, held before anything else is started.
+#[derive(Debug)]
+pub(crate) struct Sockets {
+    pub(crate) public: TcpListener,
+    pub(crate) metrics: TcpListener,
+}
+
+/// Listens where the setting `name` says.
+pub(crate) fn listen_on(name: &str, address: SocketAddr) -> Result<TcpListener, CliError> {
+    TcpListener::bind(address)
+        .map_err(CliError::fault(format!("could not listen on {address} (setting `{name}`)")))
+}
 
 /// A service that answers.
 #[derive(Debug)]
@@ -32,23 +45,27 @@ impl Service {
         keystore: Keystore,
         catalog: Catalog,
     ) -> Result<Self, CliError> {
-        let listen = settings.listen;
-        // The port first: one that is taken must not leave half a service.
-        let listener = TcpListener::bind(listen)
-            .map_err(CliError::fault(format!("could not listen on {listen} (setting `listen`)")))?;
-        Self::start_on(listener, settings, database, keystore, catalog).await
+        // The ports first: one that is taken must not leave half a service.
+        let sockets = Sockets {
+            public: listen_on("listen", settings.listen)?,
+            metrics: listen_on("metrics_listen", settings.metrics_listen)?,
+        };
+        Self::start_on(sockets, settings, database, keystore, catalog).await
     }
 
     /// The same, where somebody listens already.
     pub(crate) async fn start_on(
-        listener: TcpListener,
+        sockets: Sockets,
         settings: Arc<Settings>,
         database: Database,
         keystore: Keystore,
         catalog: Catalog,
     ) -> Result<Self, CliError> {
         let issuer = settings.issuer()?.as_str().to_owned();
-        let metrics_listen = settings.metrics_listen;
+        let metrics_address = sockets
+            .metrics
+            .local_addr()
+            .map_err(CliError::fault("could not learn the port of the metrics"))?;
         let metrics = Metrics::install().map_err(CliError::fault("could not keep metrics"))?;
 
         let app = App::start(Clock::system(), settings, issuer, database, Arc::new(keystore), catalog)
@@ -56,10 +73,10 @@ impl Service {
             .map_err(CliError::fault("could not start on this database"))?;
         let app = Arc::new(app);
         let sampled = Arc::clone(&app);
-        let (metrics_address, metrics_server) = metrics
-            .serve(metrics_listen, move || sampled.show_gauges())
+        let metrics_server = metrics
+            .serve(sockets.metrics, move || sampled.show_gauges())
             .map_err(CliError::fault("could not serve metrics (setting `metrics_listen`)"))?;
-        let (running, serving) = http::serve(Arc::clone(&app), listener)
+        let (running, serving) = http::serve(Arc::clone(&app), sockets.public)
             .map_err(CliError::fault("could not serve where it listens (setting `listen`)"))?;
 
         let background = vec![

@@ -1,6 +1,6 @@
 //! Keeps the process's metrics and serves them to Prometheus on a port of their own.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -56,20 +56,17 @@ impl Metrics {
         self.0.render()
     }
 
-    /// Serves `GET /metrics` at `address` until the returned server is dropped or stopped. A future: nothing
-    /// is answered before it is polled. Also answers where it listens, which tells the port when 0 was asked.
-    /// `sample` is called before each scrape, to set the gauges that nobody else keeps up to date.
+    /// Serves `GET /metrics` on `listener` until the returned server is dropped or stopped. A future: nothing
+    /// is answered before it is polled. `sample` is called before each scrape, to set the gauges that nobody
+    /// else keeps up to date.
     ///
     /// # Errors
-    /// The address cannot be listened on.
+    /// Nobody can be answered there.
     pub fn serve(
         &self,
-        address: SocketAddr,
+        listener: TcpListener,
         sample: impl Fn() + Send + Sync + 'static,
-    ) -> Result<(SocketAddr, Server), TelemetryError> {
-        let fault = |source| TelemetryError::Listen { address, source };
-        let listener = TcpListener::bind(address).map_err(fault)?;
-        let bound = listener.local_addr().map_err(fault)?;
+    ) -> Result<Server, TelemetryError> {
         let scraped = web::Data::new(Scraped { metrics: self.clone(), sample: Box::new(sample) });
         let server = HttpServer::new(move || {
             App::new().app_data(scraped.clone()).route("/metrics", web::get().to(scrape))
@@ -77,9 +74,9 @@ impl Metrics {
         .workers(1)
         .disable_signals()
         .listen(listener)
-        .map_err(fault)?
+        .map_err(TelemetryError::Serve)?
         .run();
-        Ok((bound, server))
+        Ok(server)
     }
 
     /// Folds samples into buckets for as long as it is polled; run it beside the server.
@@ -117,8 +114,9 @@ mod tests {
         // A code of this test's own: other tests of this process count too.
         counter!(SYNCS, "code" => "scraped").increment(3);
         histogram!(BATCH_SIZE).record(5.0);
-        let (address, server) =
-            metrics.serve("127.0.0.1:0".parse().unwrap(), || gauge!(OLDEST_WAITING).set(4.0)).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = metrics.serve(listener, || gauge!(OLDEST_WAITING).set(4.0)).unwrap();
         let running = tokio::spawn(server);
         let scraped = reqwest::get(format!("http://{address}/metrics")).await.unwrap().text().await.unwrap();
         running.abort();

@@ -5,17 +5,20 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
 use super::CliError;
 use crate::cli::output::warn;
+use crate::cli::service::{Sockets, listen_on};
+use crate::config::Settings;
 
 /// Where the first start answers if it can.
 const USUAL_PORT: u16 = 8080;
 /// The default of the setting `metrics_listen`.
 const USUAL_METRICS_PORT: u16 = 9464;
 
-/// The port of the service, held from now on, and a free one for metrics.
+/// The port of the service and one for metrics, both held from now on.
 #[derive(Debug)]
 pub(super) struct Listening {
     listener: TcpListener,
     address: SocketAddr,
+    metrics_listener: TcpListener,
     metrics: SocketAddr,
 }
 
@@ -28,10 +31,13 @@ impl Listening {
             })?,
             None => bind_near(remembered.unwrap_or(USUAL_PORT))?,
         };
-        let address = listener.local_addr().map_err(CliError::fault("could not learn the port"))?;
-        // Taken again at once; only metrics are missed should somebody be faster.
-        let metrics_port = bind(USUAL_METRICS_PORT).map_or(0, |_| USUAL_METRICS_PORT);
-        Ok(Self { listener, address, metrics: SocketAddr::from((Ipv4Addr::LOCALHOST, metrics_port)) })
+        let metrics_listener = bind(USUAL_METRICS_PORT)
+            .or_else(|_| bind(0))
+            .map_err(CliError::fault("could not find a free port for metrics"))?;
+        let unknown = "could not learn the port";
+        let address = listener.local_addr().map_err(CliError::fault(unknown))?;
+        let metrics = metrics_listener.local_addr().map_err(CliError::fault(unknown))?;
+        Ok(Self { listener, address, metrics_listener, metrics })
     }
 
     pub(super) fn address(&self) -> SocketAddr {
@@ -42,8 +48,14 @@ impl Listening {
         self.metrics
     }
 
-    pub(super) fn into_listener(self) -> TcpListener {
-        self.listener
+    /// What is held; metrics elsewhere if `settings`, which the caller may have set, say so.
+    pub(super) fn into_sockets(self, settings: &Settings) -> Result<Sockets, CliError> {
+        let metrics = if settings.metrics_listen == self.metrics {
+            self.metrics_listener
+        } else {
+            listen_on("metrics_listen", settings.metrics_listen)?
+        };
+        Ok(Sockets { public: self.listener, metrics })
     }
 }
 
