@@ -10,10 +10,14 @@ use crate::kid::Kid;
 pub enum Typ {
     /// An access token, `at+jwt` (RFC 9068 §2.1).
     AccessToken,
+    /// What is denied between two builds.
+    DenyList,
     /// The root's word on its own keys.
     KeySetRoot,
     /// The root's word on a key set.
     KeySetManifest,
+    /// A token that asks a verifier for its verdict, and grants nothing.
+    Probe,
 }
 
 impl Typ {
@@ -22,8 +26,10 @@ impl Typ {
     pub const fn name(self) -> &'static str {
         match self {
             Self::AccessToken => "at+jwt",
+            Self::DenyList => "deny-list+jws",
             Self::KeySetRoot => "key-set-root+jws",
             Self::KeySetManifest => "key-set-manifest+jws",
+            Self::Probe => "probe+jwt",
         }
     }
 }

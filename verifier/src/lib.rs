@@ -7,6 +7,7 @@ mod algorithm;
 mod base64url;
 mod canonical_json;
 mod claims;
+mod deny_list;
 mod digest;
 mod header;
 mod jwk;
@@ -24,6 +25,7 @@ mod verify_error;
 
 pub use algorithm::{Algorithm, UnknownAlgorithm};
 pub use claims::{Claim, Claims, ClaimsError};
+pub use deny_list::{DenyList, DenyListEntry, DenyListError};
 pub use digest::{Digest, DigestError};
 pub use jwk::{Jwk, JwkError};
 pub use jws::{ProtectedHeader, Typ, compact};

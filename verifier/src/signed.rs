@@ -249,6 +249,11 @@ impl<T: Payload> Signed<T> {
 }
 
 impl<T> Verified<T> {
+    /// For other kinds of documents, once their signatures were verified.
+    pub(crate) fn proven(content: T, payload: &[u8]) -> Self {
+        Self { content, digest: Digest::of(payload) }
+    }
+
     /// The digest of the payload, by which the next document in the chain names this one.
     #[must_use]
     pub fn digest(&self) -> Digest {

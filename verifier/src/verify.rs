@@ -170,6 +170,22 @@ impl Verifier {
     /// The first reason found not to believe it; see [`VerifyError`]. The checks are made in the order of its
     /// variants, cheap ones before the signature, claims after it.
     pub fn verify(&self, token: &str, now: SystemTime) -> Result<Claims, VerifyError> {
+        self.verify_as(Typ::AccessToken, token, now)
+    }
+
+    /// The verdict on a probe: what [`verify`](Self::verify) would say if its `typ` were an access token's. Its
+    /// `jti` is the probe's nonce, and it has no scopes.
+    ///
+    /// A backend reports these verdicts with its next beat. They prove to the issuer which keys it believes, and
+    /// that it refuses forgeries; a probe never permits anything.
+    ///
+    /// # Errors
+    /// The same as those of [`verify`](Self::verify).
+    pub fn verify_probe(&self, probe: &str, now: SystemTime) -> Result<Claims, VerifyError> {
+        self.verify_as(Typ::Probe, probe, now)
+    }
+
+    fn verify_as(&self, typ: Typ, token: &str, now: SystemTime) -> Result<Claims, VerifyError> {
         let now = unix_seconds(now);
 
         // 1. The form: three parts, not too long.
@@ -179,7 +195,7 @@ impl Verifier {
         let parts = Parts::of(token)?;
 
         // 2. The header names a key. Everything else is a property of that key.
-        let key = self.key_for(parts.header)?;
+        let key = self.key_for(typ, parts.header)?;
         key.check_standing(now)?;
 
         // 3. The signature, over the very characters received.
@@ -197,8 +213,9 @@ impl Verifier {
         Ok(claims)
     }
 
-    fn key_for(&self, header: &str) -> Result<&TrustedKey, VerifyError> {
-        if let Some(key) = self.keys.iter().find(|key| key.usual_header.encoded() == header) {
+    fn key_for(&self, typ: Typ, header: &str) -> Result<&TrustedKey, VerifyError> {
+        let usual = self.keys.iter().find(|key| key.usual_header.encoded() == header);
+        if let Some(key) = usual.filter(|_| typ == Typ::AccessToken) {
             return key.check_purpose().map(|()| key);
         }
         let json = base64url::decode(header).ok_or(VerifyError::Malformed(Malformed::HeaderEncoding))?;
@@ -209,7 +226,7 @@ impl Verifier {
         if header.brings_key {
             return Err(VerifyError::KeyInHeader);
         }
-        if header.typ.as_deref() != Some(Typ::AccessToken.name()) {
+        if header.typ.as_deref() != Some(typ.name()) {
             return Err(VerifyError::TypWrong);
         }
         let kid = header.kid.ok_or(VerifyError::KidMissing)?;
@@ -317,7 +334,7 @@ fn seconds(duration: Duration) -> i64 {
 }
 
 /// Whole seconds since 1970, rounded down, also before 1970.
-fn unix_seconds(at: SystemTime) -> i64 {
+pub(crate) fn unix_seconds(at: SystemTime) -> i64 {
     match at.duration_since(UNIX_EPOCH) {
         Ok(since) => seconds(since),
         Err(before) => {
