@@ -4,6 +4,7 @@
 mod admin_token;
 mod catalog;
 mod config;
+mod confirm;
 mod database;
 mod dev;
 mod error;

@@ -16,7 +16,7 @@ use token_authority_verifier::Jwk;
 use zeroize::Zeroizing;
 
 pub use self::signer::Signer;
-pub(crate) use self::write_once::write_once;
+pub(crate) use self::write_once::{replace, write_once};
 
 use self::answers::AnswerKey;
 use self::digest_key::{DIGEST_BYTES, DigestKey, KEY_BYTES};

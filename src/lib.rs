@@ -8,7 +8,7 @@
 //!              http                     cli
 //!     (app: what handlers share)    dev serve keys …
 //!               │                        │
-//!   activation  issuing  fulfillment  rotation     use cases
+//!   activation  issuing  fulfillment  rotation     use cases (root_ceremony: offline)
 //!       └────────┬────────────┘          │
 //!             storage     keystore   embedded_postgres
 //!              (SQL)   (sealed halves)
@@ -30,6 +30,7 @@ pub mod fulfillment;
 pub mod http;
 pub mod issuing;
 pub mod keystore;
+pub mod root_ceremony;
 pub mod rotation;
 pub mod storage;
 pub mod telemetry;

@@ -1,10 +1,13 @@
 //! `keys`: what there is of signing keys, and how they stand.
 
+mod root;
+
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use clap::Subcommand;
 use serde::Serialize;
 use token_authority_verifier::Jwk;
 
+use self::root::RootArgs;
 use super::database::open_migrated;
 use super::output::{print, print_json, print_table};
 use super::rotation::refusal_or_fault;
@@ -22,16 +25,18 @@ use crate::storage::signing_keys::ListedKey;
 pub(crate) enum KeysArgs {
     /// Every key that ever was, with its state.
     List,
+    #[command(subcommand)]
+    Root(RootArgs),
     /// Which keys sign, which could follow, and when each ends.
     Status,
 }
 
 impl KeysArgs {
     pub(crate) fn run(self, global: &GlobalArgs) -> Result<(), CliError> {
-        let settings = global.settings()?;
         match self {
-            Self::List => list(&settings, global.format),
-            Self::Status => status(&settings, global.format),
+            Self::List => list(&global.settings()?, global.format),
+            Self::Root(args) => args.run(global),
+            Self::Status => status(&global.settings()?, global.format),
         }
     }
 }

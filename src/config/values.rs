@@ -252,6 +252,14 @@ impl Value for EnvironmentName {
     }
 }
 
+impl FromStr for EnvironmentName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::parse(text)
+    }
+}
+
 /// Who issues the tokens: an absolute URL, kept byte for byte, without a trailing slash.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Issuer {
@@ -310,6 +318,14 @@ impl Value for Issuer {
 
     fn show(&self) -> Option<String> {
         Some(self.to_string())
+    }
+}
+
+impl FromStr for Issuer {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::parse(text)
     }
 }
 

@@ -65,15 +65,31 @@ impl RootKey {
     /// The file cannot be read or written, or holds no such key.
     pub fn read_or_create(path: &Path) -> Result<Self, RootKeyError> {
         let unwritable = |source| RootKeyError::Unwritable { path: path.into(), source };
-        if !path.try_exists().map_err(unwritable)? {
-            let seed = Seed::generate().map_err(|_| unwritable(io::Error::other("no randomness")))?;
-            match write_once(path, encode(&seed).as_bytes(), 0o600) {
-                // Another process made one meanwhile; that one counts.
-                Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(unwritable(error)),
-                _ => {}
-            }
+        if path.try_exists().map_err(unwritable)? {
+            return Self::read(path);
         }
-        Self::read(path)
+        match Self::create(path) {
+            // Another process made one meanwhile; that one counts.
+            Err(RootKeyError::Exists { .. }) => Self::read(path),
+            outcome => outcome,
+        }
+    }
+
+    /// Makes a key in a file of its own, which only its owner may read.
+    ///
+    /// # Errors
+    ///
+    /// The file is there already, or cannot be written.
+    pub fn create(path: &Path) -> Result<Self, RootKeyError> {
+        let unwritable = |source| RootKeyError::Unwritable { path: path.into(), source };
+        let seed = Seed::generate().map_err(|_| unwritable(io::Error::other("no randomness")))?;
+        match write_once(path, encode(&seed).as_bytes(), 0o600) {
+            Ok(()) => Self::read(path),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                Err(RootKeyError::Exists { path: path.into() })
+            }
+            Err(error) => Err(unwritable(error)),
+        }
     }
 
     /// The public half, as a root lists it.
@@ -105,13 +121,15 @@ impl fmt::Debug for RootKey {
 /// Why there is no root key.
 #[derive(Debug, thiserror::Error)]
 pub enum RootKeyError {
+    #[error("{} is there already; a root's private half is never overwritten", path.display())]
+    Exists { path: PathBuf },
     #[error(
         "{} holds no Ed25519 private key in PKCS#8 PEM, as `openssl genpkey -algorithm ed25519` writes it",
         path.display()
     )]
     Malformed { path: PathBuf },
     #[error(
-        "could not read the root's private half {} (setting `root_key_file`, TOKEN_AUTHORITY_ROOT_KEY_FILE)",
+        "could not read the root's private half {}",
         path.display()
     )]
     Unreadable { path: PathBuf, source: io::Error },
@@ -178,6 +196,10 @@ mod tests {
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(RootKey::read_or_create(&path).unwrap().public_key(), made.public_key());
         assert_eq!(RootKey::read(&path).unwrap().public_key(), made.public_key());
+        assert!(
+            matches!(RootKey::create(&path), Err(RootKeyError::Exists { .. })),
+            "an existing key is kept"
+        );
         assert!(format!("{made:?}").ends_with(r#"pair: "[redacted]" }"#));
     }
 

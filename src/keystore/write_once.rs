@@ -1,4 +1,4 @@
-//! Writes a file that is not there yet: whole and durable, or not at all.
+//! Writes files whole and durable: one that is not there yet, or one in another's place.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
@@ -20,6 +20,21 @@ pub(crate) fn write_once(path: &Path, content: &[u8], mode: u32) -> io::Result<(
         .and_then(|()| fs::hard_link(&draft, path));
     let removed = fs::remove_file(&draft);
     written.and(removed)?;
+    path.parent().map_or(Ok(()), |folder| File::open(or_here(folder))?.sync_all())
+}
+
+/// Writes `content` in place of whatever `path` holds, with these permissions. After a
+/// crash the file is the old one or the new one.
+///
+/// # Errors
+///
+/// The file system's own.
+pub(crate) fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    let draft = draft_of(path);
+    write_draft(&draft, content, mode).and_then(|()| fs::rename(&draft, path)).inspect_err(|_| {
+        // What went wrong is told; a draft left behind is overwritten by the next attempt.
+        let _ = fs::remove_file(&draft);
+    })?;
     path.parent().map_or(Ok(()), |folder| File::open(or_here(folder))?.sync_all())
 }
 
@@ -55,6 +70,18 @@ mod tests {
         write_once(&path, b"first", 0o600).unwrap();
         assert_eq!(write_once(&path, b"second", 0o600).unwrap_err().kind(), ErrorKind::AlreadyExists);
         assert_eq!(fs::read(&path).unwrap(), b"first");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_file_is_replaced_as_a_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("memory");
+        for content in ["first", "second and longer", "3"] {
+            replace(&path, content.as_bytes(), 0o600).unwrap();
+            assert_eq!(fs::read(&path).unwrap(), content.as_bytes());
+        }
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }

@@ -92,6 +92,18 @@ pub struct Denial {
     pub iat_after: Option<Timestamp>,
 }
 
+impl Denial {
+    /// Whether this denies at least what `other` denies.
+    fn covers(&self, other: &Self) -> bool {
+        self.kid == other.kid
+            && match (self.iat_after, other.iat_after) {
+                (None, _) => true,
+                (Some(_), None) => false,
+                (Some(mine), Some(theirs)) => mine <= theirs,
+            }
+    }
+}
+
 /// A manifest with its signatures: the content of `keys/<environment>/0007.manifest.json`.
 pub type SignedManifest = Signed<Manifest>;
 
@@ -175,6 +187,15 @@ impl Manifest {
         }
         if self.min_deployable_version < previous.min_deployable_version {
             return refuse("the lowest version that may be deployed never falls");
+        }
+        let born_as = |key: &ManifestKey| (key.alg, key.purpose, key.not_after);
+        let changed =
+            |key: &ManifestKey| previous.find(key.kid).is_some_and(|old| born_as(old) != born_as(key));
+        if self.keys.iter().any(changed) {
+            return refuse("the alg, purpose and end of a key never change");
+        }
+        if !previous.denied.iter().all(|old| self.denied.iter().any(|new| new.covers(old))) {
+            return refuse("what was denied stays denied");
         }
         Ok(())
     }

@@ -76,7 +76,7 @@ impl SignedRoot {
     /// # Errors
     /// See [`RootError`].
     pub fn verify_successor(&self, previous: &Verified<Root>) -> Result<Verified<Root>, RootError> {
-        self.unverified().succeeds(previous).map_err(RootError::NotSuccessor)?;
+        self.unverified().succeeds(previous)?;
         self.verify_by(&previous.keys, previous.required()).map_err(RootError::Unvouched)?;
         Ok(self.verify_itself()?)
     }
@@ -92,8 +92,8 @@ impl Root {
     ///
     /// # Errors
     /// It may not; the sentence says why.
-    pub fn succeeds(&self, previous: &Self) -> Result<(), Contradiction> {
-        let refuse = |reason| Err(Contradiction(reason));
+    pub fn succeeds(&self, previous: &Self) -> Result<(), RootError> {
+        let refuse = |reason| Err(RootError::NotSuccessor(Contradiction(reason)));
         if self.issuer != previous.issuer {
             return refuse("it is another issuer's");
         }

@@ -1,8 +1,7 @@
 //! What must be the same at the next start: the issuer, and the credentials of the demonstration.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{ErrorKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -11,6 +10,7 @@ use super::CliError;
 use super::data_directory::DataDirectory;
 use super::listening::Listening;
 use crate::domain::credential::{Credential, CredentialKind};
+use crate::keystore::replace;
 
 /// What the demonstration's user needs, shown at every start.
 #[derive(Clone, Debug)]
@@ -110,11 +110,5 @@ impl State {
 
 /// Replaces a file that only its owner may read. After a crash it is the old one or the new one.
 pub(super) fn replace_file(path: &Path, content: &[u8]) -> Result<(), CliError> {
-    let part = path.with_extension("part");
-    let written = fs::remove_file(&part)
-        .or_else(|error| if error.kind() == ErrorKind::NotFound { Ok(()) } else { Err(error) })
-        .and_then(|()| OpenOptions::new().write(true).create_new(true).mode(0o600).open(&part))
-        .and_then(|mut file: File| file.write_all(content).and_then(|()| file.sync_all()))
-        .and_then(|()| fs::rename(&part, path));
-    written.map_err(CliError::fault(format!("could not write {}", path.display())))
+    replace(path, content, 0o600).map_err(CliError::fault(format!("could not write {}", path.display())))
 }

@@ -43,6 +43,30 @@ fn what_does_not_follow_is_refused() {
 }
 
 #[test]
+fn what_was_said_of_a_key_and_what_was_denied_stays_so() {
+    let keys = Keys::new();
+    let first = keys.verified_manifest();
+    let good = next(&keys);
+    let changed = |change: &dyn Fn(&mut Manifest)| {
+        let mut manifest = good.clone();
+        change(&mut manifest);
+        verified(&keys, manifest).follows(&first).map_err(|refusal| refusal.to_string())
+    };
+    let longer = changed(&|manifest| manifest.keys[0].not_after = timestamp(NOW + 390 * DAY));
+    assert!(longer.unwrap_err().contains("never change"));
+    let forgiven = changed(&|manifest| manifest.denied.retain(|denial| denial.iat_after.is_some()));
+    assert!(forgiven.unwrap_err().contains("stays denied"));
+    let at = |manifest: &mut Manifest, by: i64| {
+        for denial in &mut manifest.denied {
+            denial.iat_after = denial.iat_after.map(|at| timestamp(at.unix() + by));
+        }
+    };
+    assert!(changed(&|manifest| at(manifest, 1)).unwrap_err().contains("stays denied"));
+    changed(&|manifest| at(manifest, -1)).unwrap();
+    changed(&|manifest| manifest.denied.iter_mut().for_each(|denial| denial.iat_after = None)).unwrap();
+}
+
+#[test]
 fn the_floor_never_falls() {
     let keys = Keys::new();
     let second = verified(&keys, Manifest { min_deployable_version: 2, ..next(&keys) });
