@@ -7,6 +7,7 @@ pub mod catalog;
 pub mod credential;
 pub mod entitlement;
 pub mod ids;
+pub mod import;
 pub mod instance;
 pub mod key_ring;
 pub mod license;

@@ -10,6 +10,7 @@ pub mod backends;
 pub mod customers;
 pub mod demo;
 pub mod effects;
+pub mod imports;
 pub mod instances;
 pub mod licenses;
 pub mod subscriptions;

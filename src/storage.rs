@@ -14,6 +14,7 @@ pub mod customers;
 pub mod facts;
 pub mod fences;
 pub mod idempotency_keys;
+pub mod imports;
 pub mod instance_credentials;
 pub mod instance_states;
 pub mod instances;

@@ -8,7 +8,7 @@ use metrics::gauge;
 use tokio::time::MissedTickBehavior;
 
 use super::App;
-use crate::storage::{StorageError, assertion_uses, idempotency_keys, issuances, signing_keys};
+use crate::storage::{StorageError, assertion_uses, idempotency_keys, imports, issuances, signing_keys};
 use crate::telemetry::metric_names::{ACTIVE_KEY, POOL_CONNECTIONS};
 
 impl App {
@@ -52,8 +52,18 @@ async fn tidy(app: &App) -> Result<(), StorageError> {
     assertion_uses::delete_expired(&mut tx, now).await?;
     idempotency_keys::delete_expired(&mut tx, now).await?;
     tx.commit().await?;
-    Ok(())
+    // Some at a time, so that no statement takes long.
+    loop {
+        let mut tx = app.database.begin().await?;
+        let forgotten = imports::delete_expired_results(&mut tx, now, RESULTS_AT_ONCE).await?;
+        tx.commit().await?;
+        if forgotten == 0 {
+            return Ok(());
+        }
+    }
 }
+
+const RESULTS_AT_ONCE: i64 = 5000;
 
 /// Shows each active key as 1, and those that were active before as 0.
 async fn show_active_keys(app: &App, shown: &mut HashSet<ActiveKey>) -> Result<(), StorageError> {

@@ -59,6 +59,8 @@ uuid_kinds! {
     AuditEventId
     /// The organization that buys.
     CustomerId
+    /// Records that another system sent in bulk.
+    ImportId
     /// The identifier that an installation gave itself (`instance_id`, a token's `sub`).
     InstanceId
     /// The identifier that we gave an installation (`instance_uid`).

@@ -53,6 +53,14 @@ pub(super) fn taken(kind: &str, existing: impl ToString) -> FulfillmentError {
     }
 }
 
+/// A record of this kind has the `external_ref`, and says something else.
+pub(super) fn taken_by_another(kind: &str, existing: impl ToString) -> FulfillmentError {
+    FulfillmentError::Conflict {
+        what: format!("A {kind} with this external_ref is recorded already, and it says something else."),
+        existing: Some(existing.to_string()),
+    }
+}
+
 /// Passes when nothing was found wrong.
 pub(super) fn refuse_wrong(wrong: Vec<WrongValue>) -> Result<(), FulfillmentError> {
     if wrong.is_empty() { Ok(()) } else { Err(FulfillmentError::Invalid(wrong)) }

@@ -14,6 +14,7 @@ mod desk;
 mod effects;
 mod etag;
 mod idempotency;
+mod imports;
 mod instances;
 mod licenses;
 mod members;
@@ -98,6 +99,13 @@ pub(crate) fn configure(config: &mut ServiceConfig) {
                 .route(post().to(instances::allow_reactivation)),
         )
         .service(
+            route("/admin/v1/imports", "GET, POST")
+                .route(get().to(imports::list))
+                .route(post().to(imports::create)),
+        )
+        .service(route("/admin/v1/imports/{id:[^/:]+}", "GET").route(get().to(imports::read)))
+        .service(route("/admin/v1/imports/{id:[^/:]+}/results", "GET").route(get().to(imports::results)))
+        .service(
             route("/admin/v1/backends", "GET, POST")
                 .route(get().to(backends::list))
                 .route(post().to(backends::create)),
@@ -149,6 +157,10 @@ fn verb(path: &str) -> Resource {
     customers::create,
     customers::list,
     customers::read,
+    imports::create,
+    imports::list,
+    imports::read,
+    imports::results,
     instances::allow_reactivation,
     instances::block,
     instances::explain,

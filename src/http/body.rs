@@ -57,6 +57,13 @@ impl FromRequest for Body {
     }
 }
 
+/// Reads a body of which nothing is used, up to the size that any body may have, so that its sender hears of
+/// the refusal before the connection closes.
+pub(crate) async fn drain(app: &App, payload: web::Payload) {
+    // However it ends, the refusal is told.
+    let _ = payload.to_bytes_limited(app.settings.max_body_bytes.get()).await;
+}
+
 /// The whole body. It is read before anything is refused, or the connection would have to close.
 fn read(
     request: &HttpRequest,
@@ -94,13 +101,61 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
         let pointer = pointer(error.path());
         let inner = error.into_inner();
         match inner.classify() {
-            Category::Data => ApiError::invalid(vec![wrong_type(pointer, &inner)]),
+            Category::Data => refuse_all::<T>(bytes, wrong_type(pointer, &inner)),
             Category::Eof | Category::Io | Category::Syntax => malformed(&inner),
         }
     })?;
     deserializer.end().map_err(|error| malformed(&error))?;
     Ok(value)
 }
+
+/// The first wrong value, and what else is wrong in the same body.
+fn refuse_all<T: DeserializeOwned>(bytes: &[u8], first: InvalidValue) -> ApiError {
+    let members = match serde_json::from_slice(bytes) {
+        Ok(serde_json::Value::Object(members)) => members,
+        // What cannot be read as a whole, such as what is nested too deeply, is told as far as it was read.
+        Ok(_) | Err(_) => return ApiError::invalid(vec![first]),
+    };
+    match from_members::<T>(members) {
+        // Only the text shows it, such as a member that is given twice.
+        Ok(_) => ApiError::invalid(vec![first]),
+        Err(wrong) => ApiError::invalid(wrong),
+    }
+}
+
+/// An object as a `T`.
+///
+/// # Errors
+/// Every member that is unknown or of a wrong type, and the first that is missing.
+pub(crate) fn from_members<T: DeserializeOwned>(
+    mut members: serde_json::Map<String, serde_json::Value>,
+) -> Result<T, Vec<InvalidValue>> {
+    let mut wrong: Vec<InvalidValue> = Vec::new();
+    loop {
+        let error = match serde_path_to_error::deserialize(serde_json::Value::Object(members.clone())) {
+            Ok(value) if wrong.is_empty() => return Ok(value),
+            Ok(_) => return Err(wrong),
+            Err(error) => error,
+        };
+        let member = match error.path().iter().next() {
+            Some(serde_path_to_error::Segment::Map { key }) => Some(key.clone()),
+            _ => None,
+        };
+        let found = wrong_type(pointer(error.path()), error.inner());
+        // What was taken out below is missing now, which was not the caller's doing.
+        if wrong.iter().any(|told| told.pointer == found.pointer) {
+            return Err(wrong);
+        }
+        wrong.push(found);
+        let taken_out = member.and_then(|member| members.remove(&member));
+        if taken_out.is_none() || wrong.len() >= MOST_TOLD {
+            return Err(wrong);
+        }
+    }
+}
+
+/// How many wrong values one answer tells.
+const MOST_TOLD: usize = 50;
 
 fn is_json(request: &HttpRequest) -> bool {
     let given = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
@@ -110,7 +165,13 @@ fn is_json(request: &HttpRequest) -> bool {
         .any(|known| known.eq_ignore_ascii_case(essence))
 }
 
-fn malformed(error: &serde_json::Error) -> ApiError {
+/// What is no JSON, or none that is read here.
+pub(crate) fn malformed(error: &serde_json::Error) -> ApiError {
+    // The parser has no kind of its own for it.
+    if error.to_string().starts_with("recursion limit exceeded") {
+        let detail = "is nested too deeply".to_owned();
+        return ApiError::invalid(vec![InvalidValue { pointer: String::new(), code: "too_deep", detail }]);
+    }
     ApiError::refused(
         &problems::INVALID_REQUEST,
         format!("The body is not JSON (line {}, column {}).", error.line(), error.column()),

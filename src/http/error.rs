@@ -113,12 +113,28 @@ impl ApiError {
         self
     }
 
+    /// Whether the database ended what this is the fault of, to let another transaction go on.
+    pub(crate) fn is_deadlock(&self) -> bool {
+        let source = self.source.as_deref().and_then(|source| source.downcast_ref::<StorageError>());
+        source.is_some_and(StorageError::is_deadlock)
+    }
+
     /// The answer, complete; a fault is logged on the way.
     pub(crate) fn respond(&self, base_url: &str, request_id: &str) -> HttpResponse {
         if let Some(source) = &self.source {
             tracing::error!(request.id = request_id, error = %Chain(source.as_ref()), "request failed: {}", self.problem.code);
         }
-        let document = Document {
+        let mut response = HttpResponse::build(self.problem.status);
+        for (name, value) in &self.headers {
+            response.append_header((name.clone(), value.clone()));
+        }
+        response.insert_header((CONTENT_TYPE, "application/problem+json"));
+        response.body(serde_json::to_vec(&self.document(base_url, request_id)).unwrap_or_default())
+    }
+
+    /// The problem document, for an answer of which it is a part.
+    pub(crate) fn document<'a>(&'a self, base_url: &str, request_id: &'a str) -> impl Serialize + use<'a> {
+        Document {
             r#type: format!("{base_url}/problems/{}", self.problem.code),
             title: self.problem.title,
             status: self.problem.status.as_u16(),
@@ -128,13 +144,7 @@ impl ApiError {
             request_id,
             errors: &self.errors,
             extra: &self.extra,
-        };
-        let mut response = HttpResponse::build(self.problem.status);
-        for (name, value) in &self.headers {
-            response.append_header((name.clone(), value.clone()));
         }
-        response.insert_header((CONTENT_TYPE, "application/problem+json"));
-        response.body(serde_json::to_vec(&document).unwrap_or_default())
     }
 }
 

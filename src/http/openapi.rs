@@ -92,7 +92,7 @@ fn describe_refusals(description: &mut utoipa::openapi::OpenApi) {
 /// A problem document.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "described here, written by `error`")]
-struct ProblemView {
+pub(crate) struct ProblemView {
     r#type: String,
     title: String,
     status: u16,
@@ -108,7 +108,7 @@ struct ProblemView {
 /// One wrong value.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "described here, written by `error`")]
-struct InvalidValueView {
+pub(crate) struct InvalidValueView {
     /// RFC 6901; for a parameter of the query `?name`.
     pointer: String,
     code: String,

@@ -61,6 +61,41 @@ pub async fn find_for_update(
     find_by(connection, statement, subscription, id).await
 }
 
+/// The purchase of this id, whichever its subscription.
+///
+/// # Errors
+/// The database cannot be read.
+pub async fn find_anywhere(
+    connection: &mut PgConnection,
+    id: PurchaseId,
+) -> Result<Option<PurchaseRow>, StorageError> {
+    let row = sqlx::query(concat!(select!(), "where id = $1"))
+        .bind(id.as_uuid())
+        .fetch_optional(connection)
+        .await?;
+    row.as_ref().map(purchase).transpose()
+}
+
+/// The purchase as it was first recorded.
+///
+/// # Errors
+/// The database cannot be read.
+pub async fn find_first_revision(
+    connection: &mut PgConnection,
+    id: PurchaseId,
+) -> Result<Option<PurchaseRow>, StorageError> {
+    let row = sqlx::query(concat!(
+        "with add_on_purchases as (select (jsonb_populate_record(null::public.add_on_purchases, record)).* \
+                                   from record_revisions \
+                                   where kind = 'add_on_purchases' and id = $1 and revision = 1) ",
+        select!()
+    ))
+    .bind(id.as_uuid())
+    .fetch_optional(connection)
+    .await?;
+    row.as_ref().map(purchase).transpose()
+}
+
 /// Whose `external_ref` this is.
 ///
 /// # Errors

@@ -51,6 +51,25 @@ pub async fn find_for_update(
     find_by(connection, concat!(select!(), "where id = $1 for no key update"), id).await
 }
 
+/// The customer as it was first recorded.
+///
+/// # Errors
+/// The database cannot be read.
+pub async fn find_first_revision(
+    connection: &mut PgConnection,
+    id: CustomerId,
+) -> Result<Option<CustomerRow>, StorageError> {
+    let row = sqlx::query(concat!(
+        "with customers as (select (jsonb_populate_record(null::public.customers, record)).* from record_revisions \
+                          where kind = 'customers' and id = $1 and revision = 1) ",
+        select!()
+    ))
+    .bind(id.as_uuid())
+    .fetch_optional(connection)
+    .await?;
+    row.as_ref().map(customer).transpose()
+}
+
 /// Whose `external_ref` this is.
 ///
 /// # Errors

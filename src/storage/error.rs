@@ -34,6 +34,12 @@ impl StorageError {
         }
     }
 
+    /// Whether two transactions waited for each other, and the database ended this one.
+    #[must_use]
+    pub fn is_deadlock(&self) -> bool {
+        self.sql_state().is_some_and(|state| state == "40P01")
+    }
+
     /// The constraint that refused a row, if one did.
     #[must_use]
     pub fn constraint(&self) -> Option<&str> {

@@ -1,6 +1,7 @@
 //! Advisory locks that order what replicas do: mints against changes, and syncs of one instance against each other.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use sqlx::{Executor, PgConnection};
@@ -56,6 +57,18 @@ pub async fn roll_back_batch(connection: &mut PgConnection) -> Result<(), Storag
 /// The database cannot be reached.
 pub async fn hold_mints_off(connection: &mut PgConnection) -> Result<(), StorageError> {
     sqlx::query("select pg_advisory_xact_lock($1, 0)").bind(MINT_FENCE).execute(connection).await?;
+    Ok(())
+}
+
+/// Bounds how long each statement of this transaction waits for a lock.
+///
+/// # Errors
+/// The database cannot be reached.
+pub async fn limit_waits(connection: &mut PgConnection, longest: Duration) -> Result<(), StorageError> {
+    sqlx::query("select set_config('lock_timeout', $1, true)")
+        .bind(format!("{}ms", longest.as_millis()))
+        .execute(connection)
+        .await?;
     Ok(())
 }
 

@@ -99,6 +99,25 @@ pub async fn find_by_activation_code_for_update(
     row.as_ref().map(license).transpose()
 }
 
+/// The license as it was first recorded.
+///
+/// # Errors
+/// The database cannot be read.
+pub async fn find_first_revision(
+    connection: &mut PgConnection,
+    id: LicenseId,
+) -> Result<Option<LicenseRow>, StorageError> {
+    let row = sqlx::query(concat!(
+        "with licenses as (select (jsonb_populate_record(null::public.licenses, record)).* from record_revisions \
+                          where kind = 'licenses' and id = $1 and revision = 1) ",
+        select!()
+    ))
+    .bind(id.as_uuid())
+    .fetch_optional(connection)
+    .await?;
+    row.as_ref().map(license).transpose()
+}
+
 /// Whose `external_ref` this is.
 ///
 /// # Errors

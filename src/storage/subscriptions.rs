@@ -75,6 +75,25 @@ pub async fn find_for_update(
     find_by(connection, concat!(select!(), "where id = $1 for no key update"), id).await
 }
 
+/// The subscription as it was first recorded.
+///
+/// # Errors
+/// The database cannot be read.
+pub async fn find_first_revision(
+    connection: &mut PgConnection,
+    id: SubscriptionId,
+) -> Result<Option<SubscriptionRow>, StorageError> {
+    let row = sqlx::query(concat!(
+        "with subscriptions as (select (jsonb_populate_record(null::public.subscriptions, record)).* from record_revisions \
+                          where kind = 'subscriptions' and id = $1 and revision = 1) ",
+        select!()
+    ))
+    .bind(id.as_uuid())
+    .fetch_optional(connection)
+    .await?;
+    row.as_ref().map(subscription).transpose()
+}
+
 /// Whose `external_ref` this is.
 ///
 /// # Errors

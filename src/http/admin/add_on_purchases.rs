@@ -197,7 +197,11 @@ fn ids(desk: &Desk) -> Result<(SubscriptionId, PurchaseId), ApiError> {
     Ok((desk.id("subscription")?, desk.segment("purchase_id", "purchase")?))
 }
 
-fn parse_new(body: NewPurchaseBody) -> Result<NewPurchase, ApiError> {
+/// Reads what a new one is to be.
+///
+/// # Errors
+/// 422 with every wrong value.
+pub(super) fn parse_new(body: NewPurchaseBody) -> Result<NewPurchase, ApiError> {
     let mut invalid = Invalid::default();
     let add_on = invalid.parse_present("/add_on", body.add_on.as_deref());
     let quantity =

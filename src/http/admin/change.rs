@@ -61,7 +61,7 @@ impl Desk {
         let validate_only = query.flag("validate_only");
         query.done()?;
         let app = &self.app;
-        let key = IdempotencyKey::of(&self.request, &caller.0.id.to_string(), &body.bytes)?;
+        let key = IdempotencyKey::of(&self.request, &caller.id(), &body.bytes)?;
         let catalog = app.catalog.load();
         let circumstances = Circumstances {
             clock: &app.clock,
@@ -124,7 +124,11 @@ impl Desk {
         })
     }
 
-    async fn remember<R: Resource>(
+    /// Writes the row in the audit, in the transaction of the change.
+    ///
+    /// # Errors
+    /// A fault.
+    pub(super) async fn remember<R: Resource>(
         &self,
         connection: &mut PgConnection,
         caller: &Caller,
@@ -155,6 +159,13 @@ impl<R> Done<R> {
     /// Why it was done, for the audit.
     pub(crate) fn because(self, reason: impl Into<Option<String>>) -> Self {
         Self { reason: reason.into(), ..self }
+    }
+}
+
+impl<R> Done<R> {
+    /// The change, and the secret that is shown this once.
+    pub(super) fn into_parts(self) -> (Changed<R>, Option<Credential>) {
+        (self.changed, self.secret)
     }
 }
 

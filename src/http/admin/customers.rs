@@ -155,7 +155,11 @@ pub(crate) async fn archive(desk: Desk, body: Body) -> Result<HttpResponse, ApiE
     .await
 }
 
-fn parse_new(body: NewCustomerBody) -> Result<NewCustomer, ApiError> {
+/// Reads what a new one is to be.
+///
+/// # Errors
+/// 422 with every wrong value.
+pub(super) fn parse_new(body: NewCustomerBody) -> Result<NewCustomer, ApiError> {
     let mut invalid = Invalid::default();
     let name = invalid.present("/name", body.name).and_then(|name| invalid.name("/name", name));
     let email = body.email.and_then(|email| invalid.email("/email", email));

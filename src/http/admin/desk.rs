@@ -166,6 +166,11 @@ impl Desk {
 }
 
 impl Caller {
+    /// What its requests are told apart from others' by.
+    pub(super) fn id(&self) -> String {
+        self.0.id.to_string()
+    }
+
     /// As the audit names it.
     pub(super) fn actor(&self) -> String {
         format!("admin_token:{} {}", self.0.id, self.0.name)

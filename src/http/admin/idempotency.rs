@@ -37,13 +37,7 @@ impl IdempotencyKey {
     /// # Errors
     /// 400 for one that is empty, too long, or not in visible ASCII.
     pub(super) fn of(request: &HttpRequest, caller: &str, body: &[u8]) -> Result<Option<Self>, ApiError> {
-        let Some(given) = request.headers().get(&HEADER) else { return Ok(None) };
-        let key = given.to_str().ok().filter(|key| (1..=MOST_CHARACTERS).contains(&key.len()));
-        let key = key.ok_or_else(|| {
-            let detail =
-                format!("Idempotency-Key must have 1 to {MOST_CHARACTERS} visible ASCII characters.");
-            ApiError::refused(&problems::INVALID_REQUEST, detail)
-        })?;
+        let Some(key) = Self::word(request)? else { return Ok(None) };
         let (method, path) = (request.method().as_str(), request.path());
         Ok(Some(Self {
             caller: caller.to_owned(),
@@ -57,6 +51,20 @@ impl IdempotencyKey {
                 body,
             ]),
         }))
+    }
+
+    /// The word itself.
+    ///
+    /// # Errors
+    /// As [`IdempotencyKey::of`].
+    pub(super) fn word(request: &HttpRequest) -> Result<Option<&str>, ApiError> {
+        let Some(given) = request.headers().get(&HEADER) else { return Ok(None) };
+        let key = given.to_str().ok().filter(|key| (1..=MOST_CHARACTERS).contains(&key.len()));
+        key.map(Some).ok_or_else(|| {
+            let detail =
+                format!("Idempotency-Key must have 1 to {MOST_CHARACTERS} visible ASCII characters.");
+            ApiError::refused(&problems::INVALID_REQUEST, detail)
+        })
     }
 
     /// Claims the key for this transaction, or answers what was answered before. Waits for a twin.

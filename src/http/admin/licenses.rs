@@ -193,7 +193,11 @@ pub(crate) async fn reissue(desk: Desk, body: Body) -> Result<HttpResponse, ApiE
     .await
 }
 
-fn parse_new(body: NewLicenseBody) -> Result<NewLicense, ApiError> {
+/// Reads what a new one is to be.
+///
+/// # Errors
+/// 422 with every wrong value.
+pub(super) fn parse_new(body: NewLicenseBody) -> Result<NewLicense, ApiError> {
     let mut invalid = Invalid::default();
     let subscription_id = invalid.parse_present("/subscription_id", body.subscription_id.as_deref());
     let kind = invalid.parse_present("/kind", body.kind.as_deref());

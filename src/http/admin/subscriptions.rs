@@ -296,7 +296,11 @@ pub(crate) async fn renew(desk: Desk, body: Body) -> Result<HttpResponse, ApiErr
     .await
 }
 
-fn parse_new(body: NewSubscriptionBody) -> Result<NewSubscription, ApiError> {
+/// Reads what a new one is to be.
+///
+/// # Errors
+/// 422 with every wrong value.
+pub(super) fn parse_new(body: NewSubscriptionBody) -> Result<NewSubscription, ApiError> {
     let mut invalid = Invalid::default();
     let customer_id = invalid.parse_present("/customer_id", body.customer_id.as_deref());
     let license_type = invalid.parse_present("/license_type", body.license_type.as_deref());

@@ -10,7 +10,7 @@ use super::{change, changed, complaints, etag, new_subscription, refused_post, s
 use crate::support::app::{TestApp, activate, fresh_uuid, sell, send, text};
 
 /// Every row of every table, as JSON.
-async fn whole_database(app: &TestApp) -> BTreeMap<String, Vec<String>> {
+pub(super) async fn whole_database(app: &TestApp) -> BTreeMap<String, Vec<String>> {
     let mut connection = app.deployment().database.connection().await;
     let tables: Vec<String> = sqlx::query_scalar(
         "select table_name::text from information_schema.tables \
@@ -29,7 +29,10 @@ async fn whole_database(app: &TestApp) -> BTreeMap<String, Vec<String>> {
 }
 
 /// The tables whose rows differ.
-async fn tables_changed_since(app: &TestApp, before: &BTreeMap<String, Vec<String>>) -> Vec<String> {
+pub(super) async fn tables_changed_since(
+    app: &TestApp,
+    before: &BTreeMap<String, Vec<String>>,
+) -> Vec<String> {
     let now = whole_database(app).await;
     now.into_iter().filter(|(table, rows)| before.get(table) != Some(rows)).map(|(table, _)| table).collect()
 }

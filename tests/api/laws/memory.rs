@@ -12,7 +12,7 @@ use super::{Replicas, rows};
 use crate::support::app::{TestApp, send, text};
 
 /// What a service may forget: what a retry needs for a day, an assertion for a minute.
-const FORGOTTEN: [&str; 2] = ["assertion_uses", "idempotency_keys"];
+const FORGOTTEN: [&str; 3] = ["assertion_uses", "idempotency_keys", "import_results"];
 
 #[tokio::test]
 async fn no_table_lets_a_row_go() {
