@@ -9,6 +9,7 @@ mod database;
 mod dev;
 mod error;
 mod health;
+mod import;
 mod init;
 mod key_set;
 mod keys;
@@ -87,6 +88,7 @@ enum Command {
     Config(config::ConfigArgs),
     Dev(dev::DevArgs),
     Health(health::HealthArgs),
+    Import(import::ImportArgs),
     Init(init::InitArgs),
     #[command(subcommand)]
     KeySet(key_set::KeySetArgs),
@@ -108,6 +110,7 @@ impl Command {
             Self::Config(args) => args.run(global),
             Self::Dev(args) => args.run(global),
             Self::Health(args) => args.run(global),
+            Self::Import(args) => args.run(global),
             Self::Init(args) => args.run(global),
             Self::KeySet(args) => args.run(global),
             Self::Keys(args) => args.run(global),

@@ -2,6 +2,7 @@
 
 mod callers;
 mod changes;
+mod crashes;
 mod imports;
 mod instances;
 mod lists;

@@ -13,6 +13,7 @@ mod databases;
 mod deployment;
 mod dev;
 mod foreign;
+mod import_command;
 mod key_birth;
 mod key_commands;
 mod key_schema;

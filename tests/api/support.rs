@@ -5,4 +5,5 @@ pub(crate) mod database;
 pub(crate) mod durable;
 pub(crate) mod installation;
 pub(crate) mod keys;
+pub(crate) mod postgres_proxy;
 pub(crate) mod program;

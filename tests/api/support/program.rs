@@ -95,6 +95,11 @@ impl Deployment {
         self.command(arguments).output().unwrap()
     }
 
+    /// Starts a command that goes on beside the test.
+    pub(crate) fn start(&self, arguments: &[&str]) -> Child {
+        self.command(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    }
+
     /// Starts the service, and returns when it answers.
     pub(crate) fn serve(&self) -> Serving {
         let log = self.path("serve.log");
@@ -132,6 +137,11 @@ pub(crate) struct Serving {
 }
 
 impl Serving {
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Asks it to stop, as a supervisor does.
     pub(crate) fn terminate(&self) {
         kill(Pid::from_raw(self.child.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
