@@ -30,7 +30,10 @@ use self::evidence::Silence;
 mod command;
 mod event;
 mod evidence;
+mod guard;
 mod key;
+#[cfg(test)]
+mod model;
 mod names;
 #[cfg(test)]
 mod properties;

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use chrono::{DateTime, Utc};
 
 use super::evidence::Silence;
+use super::guard::{Guard, Guards};
 use super::{
     Activation, Blocker, Command, Compromise, Denial, Event, Fleet, Grounds, Head, Key, KeyRefusal, KeyRing,
     KeySetRecord, KeyState, Kid, LEEWAY, LEFT_AT_ACTIVATION, LastToken, NewKey, Publication, Waiver,
@@ -24,7 +25,17 @@ pub fn step(
     command: Command,
     now: DateTime<Utc>,
 ) -> Result<(KeyRing, Vec<Event>), KeyRefusal> {
-    let mut step = Step { ring: ring.clone(), events: vec![], now };
+    step_guarded(ring, command, now, Guards::default())
+}
+
+/// The same, where a model may have taken one of the rules away.
+pub(super) fn step_guarded(
+    ring: &KeyRing,
+    command: Command,
+    now: DateTime<Utc>,
+    guards: Guards,
+) -> Result<(KeyRing, Vec<Event>), KeyRefusal> {
+    let mut step = Step { ring: ring.clone(), events: vec![], now, guards };
     match command {
         Command::Abandon { kid } => step.abandon(kid)?,
         Command::Activate(activation) => step.activate(activation)?,
@@ -42,12 +53,13 @@ struct Step {
     ring: KeyRing,
     events: Vec<Event>,
     now: DateTime<Utc>,
+    guards: Guards,
 }
 
 impl Step {
     fn generate(&mut self, new: NewKey) -> Result<(), KeyRefusal> {
         let NewKey { kid, purpose, alg, not_after } = new;
-        if self.ring.key(kid).is_some() {
+        if self.guards.keep(Guard::KidReuse) && self.ring.key(kid).is_some() {
             return Err(KeyRefusal::KidReused { kid });
         }
         if not_after - self.now < LEFT_AT_ACTIVATION {
@@ -124,7 +136,7 @@ impl Step {
             LastToken::Unknown => demoted_at + self.ring.longest_token,
         };
         let until = last_expiry + LEEWAY;
-        if self.now <= until {
+        if self.guards.keep(Guard::Drain) && self.now <= until {
             return Err(KeyRefusal::NotDrained { kid, until });
         }
         self.enter(kid, KeyState::Retired, |_| {});
@@ -144,7 +156,7 @@ impl Step {
         let now = self.now;
         self.change(kid, |key| key.armed_at = Some(now));
         self.events.push(Event::Armed { kid });
-        if brought_in > self.ring.floor {
+        if self.guards.keep(Guard::Floor) && brought_in > self.ring.floor {
             self.ring.floor = brought_in;
             self.events.push(Event::FloorRaised { to: brought_in });
         }
@@ -186,14 +198,33 @@ impl Step {
         if key.not_after - self.now < LEFT_AT_ACTIVATION {
             return Err(KeyRefusal::EndsTooSoon { kid, not_after: key.not_after });
         }
-        let blockers = fleet.blockers(key, Silence::Counts, self.now);
+        let blockers = self.blockers(key, &fleet);
         let grounds = pass_gate(kid, blockers, waiver)?;
 
-        if let Some(active) = self.ring.active(key.slot()) {
+        if let Some(active) = self.ring.active(key.slot()).filter(|_| self.guards.keep(Guard::SingleActive)) {
             self.demote(active.kid);
         }
         self.become_active(kid, grounds);
         Ok(())
+    }
+
+    /// Who keeps the key from signing.
+    fn blockers(&self, key: &Key, fleet: &Fleet) -> BTreeSet<Blocker> {
+        if !self.guards.keep(Guard::Gate) {
+            return BTreeSet::new();
+        }
+        if !self.guards.keep(Guard::ArmedAt) {
+            let key = Key { armed_at: Some(DateTime::<Utc>::MIN_UTC), ..key.clone() };
+            return fleet.blockers(&key, Silence::Counts, self.now);
+        }
+        if !self.guards.keep(Guard::RememberedProcesses) {
+            let mut fleet = fleet.clone();
+            for backend in &mut fleet.backends {
+                backend.processes.retain(|process| process.proofs.contains_key(&key.kid));
+            }
+            return fleet.blockers(key, Silence::Counts, self.now);
+        }
+        fleet.blockers(key, Silence::Counts, self.now)
     }
 
     fn demote(&mut self, kid: Kid) {
@@ -240,8 +271,12 @@ impl Step {
         }
         for slot in silenced {
             // Of several, the one that lasts longest: the next rotation can wait.
-            let ready = self.ring.ready_standbys(slot, &fleet, self.now);
-            let successor = ready.max_by_key(|key| (key.not_after, key.kid)).map(|key| key.kid);
+            let successor = if self.guards.keep(Guard::StandbyReadiness) {
+                let ready = self.ring.ready_standbys(slot, &fleet, self.now);
+                ready.max_by_key(|key| (key.not_after, key.kid)).map(|key| key.kid)
+            } else {
+                self.ring.standbys(slot).map(|key| key.kid).max()
+            };
             match (successor, &forced) {
                 (Some(kid), _) => self.become_active(kid, Grounds::Succession),
                 (None, Some((of, kid, reason))) if *of == slot => self.force(*kid, &fleet, reason)?,
