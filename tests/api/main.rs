@@ -19,5 +19,6 @@ mod key_commands;
 mod key_schema;
 mod key_sets;
 mod laws;
+mod root_ceremony;
 mod support;
 mod sync;
