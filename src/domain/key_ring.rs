@@ -22,6 +22,7 @@ pub use self::event::{Event, Grounds};
 pub use self::evidence::{Backend, Blocker, DISCOVERY_MARGIN, FORGET_AFTER, Fleet, Process, Standing, Trust};
 pub use self::key::{Denial, Key, KeyState, Publication, Slot};
 pub use self::names::{Algorithm, Digest, Kid, PURPOSES, Purpose};
+pub use self::recall::{Adopted, Recalled};
 pub use self::refusal::KeyRefusal;
 pub use self::step::step;
 
@@ -37,6 +38,8 @@ mod model;
 mod names;
 #[cfg(test)]
 mod properties;
+mod recall;
+pub mod recovery;
 mod refusal;
 mod step;
 #[cfg(test)]

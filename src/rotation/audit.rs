@@ -80,6 +80,7 @@ fn add_grounds<'a>(record: &mut Map<String, Value>, grounds: &'a Grounds) -> Opt
         Grounds::Forced { blockers, reason } => ("forced", Some((blockers, reason))),
         Grounds::Overridden { blockers, reason } => ("overridden", Some((blockers, reason))),
         Grounds::Proved => ("proved", None),
+        Grounds::Recovered => ("recovered", None),
         Grounds::Succession => ("succession", None),
     };
     record.insert("grounds".to_owned(), json!(name));

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{Algorithm, Digest, Fleet, Kid, Purpose};
+use super::{Adopted, Algorithm, Digest, Fleet, Kid, Purpose, Recalled};
 
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum Command {
@@ -13,6 +13,8 @@ pub enum Command {
     Abandon { kid: Kid },
     /// Lets a key sign instead of the active one of its slot, on evidence.
     Activate(Activation),
+    /// Takes over a key set that was published in a time that the database lost.
+    Adopt(Adopted),
     /// From now on evidence counts for this key.
     Arm { kid: Kid },
     /// Lets the first key of its slot sign, before there is anyone to prove it.
@@ -22,6 +24,8 @@ pub enum Command {
         /// verifier may already rely on another key, and there is only the gate.
         ever_issued: bool,
     },
+    /// Raises the numbers that only grow to where they were before the database was restored.
+    CatchUp { floor: u32, deny_list_serial: u64 },
     /// Ends keys whose private half may be in other hands.
     Compromise(Compromise),
     /// Takes a new key in, after its self-test.
@@ -29,6 +33,8 @@ pub enum Command {
     /// Records a root-signed key set. The new keys that it carries become
     /// published; the drained keys that it leaves out become retired.
     Publish(KeySetRecord),
+    /// Moves a key as it has moved in a time that the database lost.
+    Recall(Recalled),
 }
 
 /// A key before its first day.

@@ -62,6 +62,8 @@ pub enum Grounds {
     Overridden { blockers: BTreeSet<Blocker>, reason: String },
     /// Every verifier proved it.
     Proved,
+    /// It signed before the database was restored, or stood by a key that is lost.
+    Recovered,
     /// The ready standby of a compromised key.
     Succession,
 }

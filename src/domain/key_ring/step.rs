@@ -39,19 +39,22 @@ pub(super) fn step_guarded(
     match command {
         Command::Abandon { kid } => step.abandon(kid)?,
         Command::Activate(activation) => step.activate(activation)?,
+        Command::Adopt(adopted) => step.adopt(adopted)?,
         Command::Arm { kid } => step.arm(kid)?,
         Command::Birth { kid, ever_issued } => step.birth(kid, ever_issued)?,
+        Command::CatchUp { floor, deny_list_serial } => step.catch_up(floor, deny_list_serial),
         Command::Compromise(compromise) => step.compromise(compromise)?,
         Command::Generate(key) => step.generate(key)?,
         Command::Publish(key_set) => step.publish(key_set)?,
+        Command::Recall(recalled) => step.recall(recalled)?,
     }
     Ok(step.finish())
 }
 
 /// A command at work: the ring as changed so far, and what changed.
-struct Step {
-    ring: KeyRing,
-    events: Vec<Event>,
+pub(super) struct Step {
+    pub(super) ring: KeyRing,
+    pub(super) events: Vec<Event>,
     now: DateTime<Utc>,
     guards: Guards,
 }
@@ -313,14 +316,14 @@ impl Step {
         Ok(())
     }
 
-    fn deny(&mut self, kid: Kid, denial: Denial) {
+    pub(super) fn deny(&mut self, kid: Kid, denial: Denial) {
         if self.ring.key(kid).is_some_and(|key| key.denial < Some(denial)) {
             self.change(kid, |key| key.denial = Some(denial));
             self.events.push(Event::Denied { kid, denial });
         }
     }
 
-    fn enter(&mut self, kid: Kid, state: KeyState, also: impl FnOnce(&mut Key)) {
+    pub(super) fn enter(&mut self, kid: Kid, state: KeyState, also: impl FnOnce(&mut Key)) {
         self.change(kid, |key| {
             debug_assert!(key.state.may_become(state), "{} → {state} is no edge", key.state);
             key.state = state;
@@ -328,7 +331,7 @@ impl Step {
         });
     }
 
-    fn change(&mut self, kid: Kid, change: impl FnOnce(&mut Key)) {
+    pub(super) fn change(&mut self, kid: Kid, change: impl FnOnce(&mut Key)) {
         if let Some(key) = self.ring.keys.get_mut(&kid) {
             change(key);
         }
