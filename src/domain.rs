@@ -11,6 +11,7 @@ pub mod import;
 pub mod instance;
 pub mod key_ring;
 pub mod license;
+pub mod probes;
 pub mod sealed;
 pub mod subscription;
 pub mod sync_schedule;

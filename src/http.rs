@@ -2,8 +2,11 @@
 
 mod admin;
 mod authentication;
+mod backend_caller;
 mod body;
 mod catalog;
+mod deny_list;
+mod deployments;
 mod entitlements;
 mod error;
 mod health;

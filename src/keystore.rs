@@ -135,6 +135,22 @@ pub fn generate_key(
     Ok(FreshKey { key, public_key })
 }
 
+/// Opens the private half of a key of this purpose, for one use: nothing remembers it.
+///
+/// # Errors
+///
+/// The private half does not open, or belongs to another key; the key has another purpose.
+pub fn open_signer(
+    kek: &dyn KeyEncryption,
+    key: &SealedKey,
+    purpose: Purpose,
+) -> Result<Signer, KeystoreError> {
+    if key.purpose != purpose {
+        return Err(KeystoreError::Unusable);
+    }
+    unseal_signer(kek, key)
+}
+
 /// Makes the key under which credentials are digested.
 ///
 /// # Errors

@@ -5,14 +5,17 @@
 //! a crash between the two is mended by running the same command again.
 
 mod audit;
+pub mod beat;
+pub mod deny_list;
 pub mod init;
 mod key_set_draft;
 pub mod overview;
+mod probing;
 pub mod published_files;
 pub mod roots;
 mod transition;
 
-use token_authority_verifier::{KeySetError, ManifestError, RootError, SignedError};
+use token_authority_verifier::{DenyListError, KeySetError, ManifestError, RootError, SignedError};
 
 use self::published_files::PublishError;
 use crate::domain::key_ring::{KeyRefusal, Kid};
@@ -51,6 +54,8 @@ pub enum RotationError {
     #[error(transparent)]
     Publish(#[from] PublishError),
 
+    #[error("the deny list cannot be signed")]
+    DenyList(#[from] DenyListError),
     #[error("the stored public half of {0} is missing")]
     MissingKey(Kid),
     #[error("someone else changed the keys at the same time")]

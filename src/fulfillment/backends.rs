@@ -4,12 +4,13 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
 use super::{Changed, Circumstances, Expected, FulfillmentError, refusal};
-use crate::domain::backend::KeyTrust;
+use crate::domain::backend::{KeyTrust, ProcessId};
 use crate::domain::catalog::BackendName;
 use crate::domain::credential::{Credential, CredentialKind};
-use crate::domain::key_ring::Algorithm;
+use crate::domain::key_ring::{Algorithm, Standing};
 use crate::keystore;
 use crate::storage::backends::{self, BackendRow};
+use crate::storage::deployments::{self, DeploymentRow};
 
 /// A backend to be registered.
 #[derive(Clone, Debug)]
@@ -98,6 +99,29 @@ pub async fn rotate_token(
     let token = Credential::from_random(CredentialKind::BackendToken, &*keystore::random_bits()?);
     backends::update_token(connection, &after, &circumstances.keystore.digest(&token)).await?;
     Ok((Changed::without_effects(now, Some(before), after), token))
+}
+
+/// Says of a process that it is gone for good, with a reason. If it reports itself again, it counts again.
+///
+/// # Errors
+/// It never reported itself.
+pub async fn forget_deployment(
+    connection: &mut PgConnection,
+    circumstances: &Circumstances<'_>,
+    name: &BackendName,
+    process_id: &ProcessId,
+    reason: &str,
+) -> Result<Changed<DeploymentRow>, FulfillmentError> {
+    let found = deployments::find_for_update(connection, name, process_id).await?;
+    let before = found.ok_or(FulfillmentError::NotFound("deployment"))?;
+    let now = circumstances.date(connection).await?;
+    deployments::update_standing(connection, &before, Standing::Forgotten, Some(reason)).await?;
+    let after = DeploymentRow {
+        standing: Standing::Forgotten,
+        forgotten_because: Some(reason.to_owned()),
+        ..before.clone()
+    };
+    Ok(Changed::without_effects(now, Some(before), after))
 }
 
 async fn find(

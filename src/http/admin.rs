@@ -9,6 +9,7 @@ mod admin_tokens;
 mod backends;
 mod change;
 mod customers;
+mod deployments;
 mod described;
 mod desk;
 mod effects;
@@ -119,6 +120,13 @@ pub(crate) fn configure(config: &mut ServiceConfig) {
             verb("/admin/v1/backends/{name:[^/:]+}:rotate-token").route(post().to(backends::rotate_token)),
         )
         .service(
+            route("/admin/v1/backends/{name:[^/:]+}/deployments", "GET").route(get().to(deployments::list)),
+        )
+        .service(
+            verb("/admin/v1/backends/{name:[^/:]+}/deployments/{process_id:[^/:]+}:forget")
+                .route(post().to(deployments::forget)),
+        )
+        .service(
             route("/admin/v1/admin-tokens", "GET, POST")
                 .route(get().to(admin_tokens::list))
                 .route(post().to(admin_tokens::create)),
@@ -157,6 +165,8 @@ fn verb(path: &str) -> Resource {
     customers::create,
     customers::list,
     customers::read,
+    deployments::forget,
+    deployments::list,
     imports::create,
     imports::list,
     imports::read,

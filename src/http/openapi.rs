@@ -7,7 +7,7 @@ use utoipa::openapi::{ContentBuilder, Ref, RefOr, ResponseBuilder};
 use utoipa::{Modify, OpenApi, PartialSchema, ToSchema};
 use utoipa_swagger_ui::SwaggerUi;
 
-use super::{admin, catalog, entitlements, health, instances, key_sets, sync};
+use super::{admin, catalog, deny_list, deployments, entitlements, health, instances, key_sets, sync};
 
 /// The description of every route.
 #[derive(OpenApi)]
@@ -15,7 +15,8 @@ use super::{admin, catalog, entitlements, health, instances, key_sets, sync};
     info(title = "token-authority", description = "Records what customers bought, decides what their instances may use, and mints the tokens that backends verify offline."),
     paths(
         instances::activate, instances::release, instances::rotate_credential, instances::access,
-        instances::replace_access, sync::sync, entitlements::of_caller, catalog::read,
+        instances::replace_access, deployments::report, deployments::sign_off, deployments::record_checked_build,
+        deny_list::read, sync::sync, entitlements::of_caller, catalog::read,
         key_sets::published_now, key_sets::discovery, key_sets::list, key_sets::latest, key_sets::by_version, health::live, health::ready,
     ),
     modifiers(&SecuritySchemes),
@@ -33,6 +34,10 @@ impl Modify for SecuritySchemes {
         components.add_security_scheme(
             "admin_token",
             scheme(HttpAuthScheme::Bearer, "A token of the admin API (`taa_…`)."),
+        );
+        components.add_security_scheme(
+            "backend_token",
+            scheme(HttpAuthScheme::Bearer, "A backend's token (`tab_…`)."),
         );
         components.add_security_scheme(
             "client_assertion",

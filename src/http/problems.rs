@@ -76,6 +76,10 @@ problems! {
         cause: "The body is not JSON, or a header cannot be read.",
         remedy: "Send what the API description shows.",
         retry: "No: the same request is refused again until something changes.";
+    KEYS_BELOW_FLOOR = "keys/below_floor", CONFLICT, "The key set is too old to be deployed",
+        cause: "The build holds a key set below the floor: a key that may sign soon is not in it.",
+        remedy: "Rebuild the backend with the newest key set.",
+        retry: "After the rebuild.";
     KEYS_NOT_READY = "keys/not_ready", CONFLICT, "The key is not ready",
         cause: "Not every running backend has proved that it verifies this key.",
         remedy: "See which backends and processes the answer names, and rebuild or sign them off.",

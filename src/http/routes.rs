@@ -5,7 +5,10 @@ use actix_web::{HttpResponse, Resource, Route, guard, web};
 
 use super::body::Body;
 use super::error::ApiError;
-use super::{admin, catalog, entitlements, health, instances, key_sets, openapi, problems, sync};
+use super::{
+    admin, catalog, deny_list, deployments, entitlements, health, instances, key_sets, openapi, problems,
+    sync,
+};
 
 /// The public surface.
 pub(crate) fn configure(config: &mut web::ServiceConfig) {
@@ -24,8 +27,19 @@ pub(crate) fn configure(config: &mut web::ServiceConfig) {
         )
         .service(resource("/v1/sync", "POST").route(web::post().to(sync::sync)))
         .service(resource("/v1/entitlements", "GET").route(get().to(entitlements::of_caller)))
+        // Backends.
+        .service(
+            resource("/v1/backends/{name}/deployments/{process_id}", "DELETE, PUT")
+                .route(web::delete().to(deployments::sign_off))
+                .route(web::put().to(deployments::report)),
+        )
+        .service(
+            resource("/v1/backends/{name}/checked-builds", "POST")
+                .route(web::post().to(deployments::record_checked_build)),
+        )
         // Public.
         .service(resource("/v1/catalog", "GET").route(get().to(catalog::read)))
+        .service(resource("/v1/deny-list", "GET").route(get().to(deny_list::read)))
         .service(resource("/.well-known/jwks.json", "GET").route(get().to(key_sets::published_now)))
         .service(resource("/oauth/discovery/keys", "GET").route(get().to(key_sets::published_now)))
         .service(resource("/.well-known/openid-configuration", "GET").route(get().to(key_sets::discovery)))

@@ -46,7 +46,18 @@ impl Signer {
     /// An access token (RFC 9068) with this payload, which must be a JSON object.
     #[must_use]
     pub fn sign_compact(&self, payload: &[u8]) -> String {
-        let input = self.access_token.signing_input(payload);
+        self.sign_input(self.access_token.signing_input(payload))
+    }
+
+    /// The same payload for another use than an access token's.
+    #[must_use]
+    pub fn sign_as(&self, typ: Typ, payload: &[u8]) -> String {
+        self.sign_input(ProtectedHeader::new(typ, Algorithm::EdDsa, self.kid).signing_input(payload))
+    }
+
+    /// Completes the signing input of a document (RFC 7515 §5.1) to a compact JWS.
+    #[must_use]
+    pub fn sign_input(&self, input: String) -> String {
         let signature = self.pair.sign(input.as_bytes());
         compact(input, signature.as_ref())
     }

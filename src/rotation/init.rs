@@ -88,8 +88,15 @@ pub async fn init(database: &Database, birth: &Birth<'_>, clock: &Clock) -> Resu
     if made {
         refuse_foreign_files(&files, birth.environment)?;
         let ring = stored.ring;
-        let transition =
-            Transition { connection: &mut tx, environment: birth.environment, actor: birth.actor, now, ring };
+        let transition = Transition {
+            connection: &mut tx,
+            environment: birth.environment,
+            issuer: birth.issuer,
+            kek: birth.kek,
+            actor: birth.actor,
+            now,
+            ring,
+        };
         make(birth, transition).await?;
     }
     tx.commit().await.map_err(crate::storage::StorageError::from)?;
@@ -133,7 +140,8 @@ async fn make(birth: &Birth<'_>, mut transition: Transition<'_>) -> Result<(), R
             && signing_keys::has_issued(transition.connection, birth.environment, Algorithm::EdDsa).await?;
         transition.carry_out(Command::Birth { kid, ever_issued }).await?;
     }
-    Ok(())
+    // It denies nothing yet, and is there for whoever asks.
+    transition.sign_deny_list().await
 }
 
 /// One root key: development has nobody to share it with.

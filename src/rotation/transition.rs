@@ -5,15 +5,20 @@ use sqlx::PgConnection;
 
 use super::RotationError;
 use super::audit;
+use super::deny_list;
 use super::key_set_draft::SignedKeySet;
 use crate::domain::key_ring::{Command, Event, KeyRing, KeySetRecord, NewKey, step};
 use crate::keystore::FreshKey;
+use crate::keystore::sealing::KeyEncryption;
 use crate::storage::signing_keys::{self, NewSigningKey};
 use crate::storage::{key_rings, key_sets};
 
 pub(super) struct Transition<'a> {
     pub(super) connection: &'a mut PgConnection,
     pub(super) environment: &'a str,
+    pub(super) issuer: &'a str,
+    /// Opens the key that signs the deny list.
+    pub(super) kek: &'a dyn KeyEncryption,
     pub(super) actor: &'a str,
     pub(super) now: DateTime<Utc>,
     /// As it is in the database.
@@ -59,7 +64,21 @@ impl Transition<'_> {
         for event in &events {
             audit::remember(self, event, &after).await?;
         }
+        let is_denied_more = self.ring.deny_list_serial() < after.deny_list_serial();
         self.ring = after;
+        if is_denied_more {
+            self.sign_deny_list().await?;
+        }
+        if !events.is_empty() {
+            key_rings::notify(self.connection, self.environment).await?;
+        }
+        Ok(())
+    }
+
+    /// Signs the deny list as it follows from the ring.
+    pub(super) async fn sign_deny_list(&mut self) -> Result<(), RotationError> {
+        let author = deny_list::Author { environment: self.environment, issuer: self.issuer, kek: self.kek };
+        deny_list::sign(self.connection, &author, &self.ring, self.now).await?;
         Ok(())
     }
 }

@@ -135,6 +135,30 @@ pub async fn update(
     Ok(true)
 }
 
+/// Tells every replica that the keys have changed, once this transaction commits.
+///
+/// # Errors
+/// The database cannot be reached.
+pub async fn notify(connection: &mut PgConnection, environment: &str) -> Result<(), StorageError> {
+    sqlx::query("select pg_notify($1, $2)").bind(CHANGES).bind(environment).execute(connection).await?;
+    Ok(())
+}
+
+/// Holds the ring's row until the transaction ends: nobody else changes the ring meanwhile.
+///
+/// # Errors
+/// The database cannot be read.
+pub async fn lock(connection: &mut PgConnection, environment: &str) -> Result<(), StorageError> {
+    sqlx::query("select from key_rings where environment = $1 for no key update")
+        .bind(environment)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// The channel (`LISTEN`) on which changes of keys are told; the payload is the environment.
+pub const CHANGES: &str = "token_authority_keys";
+
 fn number(version: i64) -> Result<u32, StorageError> {
     u32::try_from(version).map_err(StorageError::corrupt)
 }

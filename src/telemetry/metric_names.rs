@@ -4,7 +4,7 @@ use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 
 /// Each active key, as labels; 1 while it is active. Labels `kid`, `alg`, `purpose`.
 pub const ACTIVE_KEY: &str = "token_authority_active_key";
-/// Authentications that failed. Label `surface`: `instances`, `admin`.
+/// Authentications that failed. Label `surface`: `instances`, `backends`, `admin`.
 pub const AUTHENTICATION_FAILURES: &str = "token_authority_authentication_failures_total";
 /// How long a batch of syncs took, from its first read to its commit.
 pub const BATCH_DURATION: &str = "token_authority_batch_duration_seconds";
@@ -12,6 +12,8 @@ pub const BATCH_DURATION: &str = "token_authority_batch_duration_seconds";
 pub const BATCH_SIZE: &str = "token_authority_batch_size";
 /// Which version runs, as a label; always 1. Label `version`.
 pub const BUILD_INFO: &str = "token_authority_build_info";
+/// Processes that accepted a forged probe. Label `backend`.
+pub const DISPROVED_PROCESSES: &str = "token_authority_disproved_processes_total";
 /// Answers. Labels `route` (the pattern, never the path) and `status`.
 pub const HTTP_REQUESTS: &str = "token_authority_http_requests_total";
 /// How long the longest waiting sync has waited; 0 when none waits.
@@ -24,6 +26,8 @@ pub const QUEUE_DEPTH: &str = "token_authority_queue_depth";
 pub const SYNCS: &str = "token_authority_syncs_total";
 /// How long a sync took, from its arrival to its answer, the wait for a batch included.
 pub const SYNC_DURATION: &str = "token_authority_sync_duration_seconds";
+/// Reports of key sets that were never published. Label `backend`.
+pub const UNKNOWN_KEY_SETS: &str = "token_authority_unknown_key_sets_total";
 
 /// What kind of metric it is, and the buckets of a histogram.
 #[derive(Clone, Copy, Debug)]
@@ -96,6 +100,13 @@ pub const METRICS: &[Metric] = &[
         about: "1 for the version that runs",
     },
     Metric {
+        name: DISPROVED_PROCESSES,
+        kind: Kind::Counter,
+        unit: Unit::Count,
+        labels: &["backend"],
+        about: "Processes that accepted a forged probe: they verify nothing; any increase is an alarm",
+    },
+    Metric {
         name: HTTP_REQUESTS,
         kind: Kind::Counter,
         unit: Unit::Count,
@@ -136,6 +147,13 @@ pub const METRICS: &[Metric] = &[
         unit: Unit::Count,
         labels: &["code"],
         about: "Syncs answered, by outcome: issued, repeated, nothing_granted, or the code of the refusal or fault",
+    },
+    Metric {
+        name: UNKNOWN_KEY_SETS,
+        kind: Kind::Counter,
+        unit: Unit::Count,
+        labels: &["backend"],
+        about: "Reports of a key set that was never published; any increase is an alarm",
     },
 ];
 

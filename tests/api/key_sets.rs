@@ -50,7 +50,7 @@ async fn a_key_set_is_found_by_its_number_and_verifies_as_published() {
     let list = send(app.request(Method::GET, "/v1/key-sets")).await.expect(StatusCode::OK);
     let digest = Digest::of(jwks.as_bytes()).to_string();
     let item = json!({ "version": 1, "digest": digest, "created": "2026-11-20T12:00:00Z" });
-    assert_eq!(list, json!({ "items": [item], "head": 1, "floor": 0 }));
+    assert_eq!(list, json!({ "items": [item], "head": 1, "floor": 1 }));
 
     let expected = format!(r#"{{"version":1,"digest":"{digest}","manifest":{manifest},"jwks":{jwks}}}"#);
     for (path, cache_control) in [

@@ -11,6 +11,7 @@ mod admin;
 mod catalogs;
 mod databases;
 mod deployment;
+mod deployments;
 mod dev;
 mod foreign;
 mod import_command;

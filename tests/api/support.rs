@@ -3,6 +3,7 @@
 pub(crate) mod app;
 pub(crate) mod database;
 pub(crate) mod durable;
+pub(crate) mod fleet;
 pub(crate) mod installation;
 pub(crate) mod keys;
 pub(crate) mod postgres_proxy;

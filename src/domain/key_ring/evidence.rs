@@ -6,6 +6,7 @@ use std::fmt;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{Algorithm, Key, Kid, Purpose};
+use crate::domain::words::words;
 
 /// After this long without a report a process no longer counts as running.
 pub const FORGET_AFTER: TimeDelta = TimeDelta::hours(1);
@@ -53,13 +54,14 @@ pub struct Process {
     pub proofs: BTreeMap<Kid, DateTime<Utc>>,
 }
 
-/// Whether a process still counts.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum Standing {
-    /// An administrator named it, with a reason.
-    Forgotten,
-    Running,
-    SignedOff,
+words! {
+    /// Whether a process still counts.
+    Standing {
+        /// An administrator named it, with a reason.
+        Forgotten => "forgotten",
+        Running => "running",
+        SignedOff => "signed_off",
+    }
 }
 
 /// Something that keeps a key from signing.

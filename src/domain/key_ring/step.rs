@@ -159,11 +159,15 @@ impl Step {
         let now = self.now;
         self.change(kid, |key| key.armed_at = Some(now));
         self.events.push(Event::Armed { kid });
-        if self.guards.keep(Guard::Floor) && brought_in > self.ring.floor {
-            self.ring.floor = brought_in;
-            self.events.push(Event::FloorRaised { to: brought_in });
-        }
+        self.raise_floor(brought_in);
         Ok(())
+    }
+
+    fn raise_floor(&mut self, to: u32) {
+        if self.guards.keep(Guard::Floor) && to > self.ring.floor {
+            self.ring.floor = to;
+            self.events.push(Event::FloorRaised { to });
+        }
     }
 
     fn birth(&mut self, kid: Kid, ever_issued: bool) -> Result<(), KeyRefusal> {
@@ -177,10 +181,12 @@ impl Step {
         if ever_issued || self.ring.keys().any(|key| key.slot() == slot && key.activated_at.is_some()) {
             return Err(KeyRefusal::TokensIssued { alg: slot.alg });
         }
-        self.ring.find_in(kid, KeyState::Published)?;
+        let brought_in = self.ring.find_in(kid, KeyState::Published)?.published.map_or(0, |set| set.version);
         if self.ring.standbys(slot).count() < 2 {
             return Err(KeyRefusal::NoStandby { slot });
         }
+        // From now on tokens are issued: no process may start without any key.
+        self.raise_floor(brought_in);
         self.become_active(kid, Grounds::Birth);
         Ok(())
     }

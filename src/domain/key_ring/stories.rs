@@ -11,7 +11,7 @@ fn birth_makes_one_key_sign_and_keeps_one_beside_it() {
     let ring = born();
     assert_eq!(ring.active(SLOT).map(|key| key.kid), Some(kid(1)));
     assert_eq!(state(&ring, 2), KeyState::Published);
-    assert_eq!((ring.head_version(), ring.floor(), ring.deny_list_serial()), (1, 0, 0));
+    assert_eq!((ring.head_version(), ring.floor(), ring.deny_list_serial()), (1, 1, 0));
 }
 
 #[test]
