@@ -59,7 +59,7 @@ fn make() -> [(&'static str, String); 3] {
     let root = root_key.sign(SignedRoot::new(root).unwrap()).unwrap();
 
     let of_tokens = ["access_tokens.active", "access_tokens.standby"].map(public_key);
-    let jwks = KeySet::new(of_tokens).unwrap();
+    let jwks = KeySet::new(of_tokens.clone()).unwrap();
     let entry = |jwk: Jwk, purpose: Purpose| ManifestKey {
         kid: jwk.kid(),
         alg: jwk.algorithm(),

@@ -185,7 +185,7 @@ impl KeyDocument {
                     Denial::IssuedAfter(at) => Some(instant(at)),
                 },
             }),
-            public_key: *public_key,
+            public_key: public_key.clone(),
         }
     }
 }

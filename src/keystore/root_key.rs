@@ -95,7 +95,7 @@ impl RootKey {
     /// The public half, as a root lists it.
     #[must_use]
     pub fn public_key(&self) -> Jwk {
-        self.public_key
+        self.public_key.clone()
     }
 
     /// Adds this key's signature to a root or a manifest.

@@ -186,7 +186,7 @@ async fn generate(
     for not_after in [last - LEFT_AT_ACTIVATION, last] {
         let fresh = generate_key(birth.kek, birth.environment, purpose)?;
         kids.push(fresh.key.kid);
-        public_keys.insert(fresh.key.kid, fresh.public_key);
+        public_keys.insert(fresh.key.kid, fresh.public_key.clone());
         transition.generate(fresh, not_after).await?;
     }
     Ok(kids[0])

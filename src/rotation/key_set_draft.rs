@@ -45,14 +45,14 @@ impl KeySetDraft {
             let missing = || RotationError::MissingKey(*kid);
             let (key, jwk) = ring.key(*kid).zip(public_keys.get(kid)).ok_or_else(missing)?;
             let is_plain = key.purpose == Purpose::AccessTokens;
-            plain.extend(is_plain.then_some(*jwk));
+            plain.extend(is_plain.then(|| jwk.clone()));
             keys.push(ManifestKey {
                 kid: *kid,
                 alg: jwk.algorithm(),
                 purpose: key.purpose,
                 not_after: timestamp(key.not_after),
                 audiences: None,
-                jwk: (!is_plain).then_some(*jwk),
+                jwk: (!is_plain).then(|| jwk.clone()),
             });
         }
         let jwks = KeySet::new(plain)?;

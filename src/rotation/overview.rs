@@ -87,7 +87,7 @@ pub async fn published_now(connection: &mut PgConnection, environment: &str) -> 
         .iter()
         .filter(|listed| listed.key.purpose == Purpose::AccessTokens && listed.key.state.is_carried());
     // A set without a key is no key set; here it says that nothing can be verified.
-    Ok(KeySet::new(carried.map(|listed| listed.public_key))
+    Ok(KeySet::new(carried.map(|listed| listed.public_key.clone()))
         .map_or_else(|_| r#"{"keys":[]}"#.to_owned(), |jwks| jwks.to_canonical_json()))
 }
 

@@ -153,7 +153,7 @@ pub async fn insert(connection: &mut PgConnection, new: &NewSigningKey) -> Resul
     .bind(environment)
     .bind(purpose.name())
     .bind(alg.as_str())
-    .bind(Json(new.public_key))
+    .bind(Json(&new.public_key))
     .bind(new.generated_at)
     .bind(new.not_after)
     .bind(&private_half.bytes)

@@ -11,11 +11,14 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub enum Algorithm {
     /// Ed25519 under its older, widely known name (RFC 8037 §3.1).
     EdDsa,
+    /// RSASSA-PKCS1-v1_5 with SHA-256 (RFC 7518 §3.3), for verifiers that know nothing else. Keys of it are always
+    /// read; tokens by them are verified where the feature `rs256` is on.
+    Rs256,
 }
 
 /// The algorithm is none that this crate verifies.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("the algorithm is none that this verifier knows (it knows EdDSA)")]
+#[error("the algorithm is none that this verifier knows (it knows EdDSA and RS256)")]
 pub struct UnknownAlgorithm;
 
 impl Algorithm {
@@ -24,6 +27,7 @@ impl Algorithm {
     pub const fn name(self) -> &'static str {
         match self {
             Self::EdDsa => "EdDSA",
+            Self::Rs256 => "RS256",
         }
     }
 }
@@ -40,6 +44,7 @@ impl FromStr for Algorithm {
     fn from_str(name: &str) -> Result<Self, UnknownAlgorithm> {
         match name {
             "EdDSA" => Ok(Self::EdDsa),
+            "RS256" => Ok(Self::Rs256),
             _ => Err(UnknownAlgorithm),
         }
     }

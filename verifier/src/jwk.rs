@@ -1,25 +1,38 @@
 //! Public keys as JSON Web Keys (RFC 7517, RFC 8037), refused unless they are beyond doubt.
 
+mod rsa;
+
 use std::fmt;
+use std::sync::Arc;
 
 use ed25519_dalek::VerifyingKey;
 use serde::de::{Error as _, IgnoredAny};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 
+pub(crate) use rsa::RsaPublicKey;
+
 use crate::algorithm::Algorithm;
 use crate::base64url;
 use crate::kid::Kid;
 
-/// A public key for signatures: a valid Ed25519 point of prime order, under its thumbprint as `kid`.
+/// A public key for signatures under its thumbprint as `kid`: a valid Ed25519 point of prime order, or an RSA key of
+/// 2048 to 4096 bits for RS256.
 ///
-/// Read with [`Jwk::from_json`] or serde. `kty`, `crv` and `x` are required; `alg`, `use` and `kid` follow from
-/// them, may be absent (a [`KeySet`](crate::KeySet) demands them), and are refused if they say otherwise. A
-/// private member is refused; other members are ignored (RFC 7517 §4).
-#[derive(Clone, Copy, Eq, PartialEq)]
+/// Read with [`Jwk::from_json`] or serde. `kty`, and `crv` and `x` or `n` and `e`, are required; `alg`, `use` and
+/// `kid` follow from them, may be absent (a [`KeySet`](crate::KeySet) demands them), and are refused if they say
+/// otherwise. A private member is refused; other members are ignored (RFC 7517 §4).
+#[derive(Clone, Eq, PartialEq)]
 pub struct Jwk {
     kid: Kid,
-    key: VerifyingKey,
+    key: PublicKey,
+}
+
+/// The key itself, by kind.
+#[derive(Clone, Eq, PartialEq)]
+pub(crate) enum PublicKey {
+    Ed25519(VerifyingKey),
+    Rsa(Arc<RsaPublicKey>),
 }
 
 /// Why a JSON Web Key was refused.
@@ -27,16 +40,19 @@ pub struct Jwk {
 #[non_exhaustive]
 pub enum JwkError {
     /// `alg` is not the algorithm of this kind of key.
-    #[error("`alg` must be EdDSA for an Ed25519 key")]
+    #[error("`alg` must be EdDSA for an Ed25519 key, and RS256 for an RSA key")]
     AlgorithmMismatch,
     /// `crv` is not `Ed25519`.
     #[error("`crv` must be Ed25519")]
     CurveUnsupported,
+    /// `e` is not 65537.
+    #[error("`e` must be AQAB (65537)")]
+    ExponentUnsupported,
     /// `kid` is not the key's RFC 7638 thumbprint.
     #[error("`kid` must be the key's RFC 7638 thumbprint")]
     KidMismatch,
-    /// `kty` is not `OKP`.
-    #[error("`kty` must be OKP")]
+    /// `kty` is neither `OKP` nor `RSA`.
+    #[error("`kty` must be OKP or RSA")]
     KindUnsupported,
     /// Not a JSON object with members of the right types, or a member occurs twice.
     #[error("not a JSON object with the members of a key, each once and a string")]
@@ -44,6 +60,11 @@ pub enum JwkError {
     /// A member that must be there is not; its name is in the field.
     #[error("`{0}` is missing")]
     Missing(&'static str),
+    /// `n` is no odd number of 2048 to 4096 bits without a leading zero.
+    #[error(
+        "`n` must be an odd number of 2048 to 4096 bits, big-endian without a leading zero, in unpadded base64url"
+    )]
+    ModulusInvalid,
     /// `x` is not the canonical encoding of a point of the curve.
     #[error("`x` must be a point of the curve in canonical encoding: 32 bytes in unpadded base64url")]
     PointInvalid,
@@ -60,7 +81,7 @@ pub enum JwkError {
 }
 
 impl Jwk {
-    /// The key with these 32 bytes (RFC 8032 §5.1.5).
+    /// The Ed25519 key with these 32 bytes (RFC 8032 §5.1.5).
     ///
     /// # Errors
     /// The bytes are no canonical encoding of a point, or the point is not of prime order.
@@ -74,7 +95,21 @@ impl Jwk {
         if point.is_small_order() || !point.is_torsion_free() {
             return Err(JwkError::PointWeak);
         }
-        Ok(Self { kid: thumbprint(bytes), key })
+        // RFC 7638 §3.2 with the members that RFC 8037 §2 requires.
+        let x = base64url::encode(bytes);
+        let kid = thumbprint(&format!(r#"{{"crv":"{CURVE}","kty":"{OKP}","x":"{x}"}}"#));
+        Ok(Self { kid, key: PublicKey::Ed25519(key) })
+    }
+
+    /// The RSA key with this modulus and this public exponent, both big-endian (RFC 7518 §6.3.1).
+    ///
+    /// # Errors
+    /// The modulus is not an odd number of 2048 to 4096 bits without a leading zero, or the exponent is not 65537.
+    pub fn from_rsa_public(modulus: &[u8], exponent: &[u8]) -> Result<Self, JwkError> {
+        let key = RsaPublicKey::new(modulus, exponent)?;
+        let (n, e) = (base64url::encode(key.modulus()), base64url::encode(RsaPublicKey::EXPONENT));
+        let kid = thumbprint(&format!(r#"{{"e":"{e}","kty":"{RSA}","n":"{n}"}}"#));
+        Ok(Self { kid, key: PublicKey::Rsa(Arc::new(key)) })
     }
 
     /// Reads one key.
@@ -100,42 +135,73 @@ impl Jwk {
     /// The one algorithm with which this key signs.
     #[must_use]
     pub const fn algorithm(&self) -> Algorithm {
-        Algorithm::EdDsa
+        match self.key {
+            PublicKey::Ed25519(_) => Algorithm::EdDsa,
+            PublicKey::Rsa(_) => Algorithm::Rs256,
+        }
     }
 
-    /// The public key's 32 bytes.
+    /// The 32 bytes of an Ed25519 key.
     #[must_use]
-    pub fn ed25519_public(&self) -> &[u8; 32] {
-        self.key.as_bytes()
+    pub fn ed25519_public(&self) -> Option<&[u8; 32]> {
+        match &self.key {
+            PublicKey::Ed25519(key) => Some(key.as_bytes()),
+            PublicKey::Rsa(_) => None,
+        }
+    }
+
+    /// The modulus of an RSA key, big-endian. Its exponent is always 65537.
+    #[must_use]
+    pub fn rsa_modulus(&self) -> Option<&[u8]> {
+        match &self.key {
+            PublicKey::Ed25519(_) => None,
+            PublicKey::Rsa(key) => Some(key.modulus()),
+        }
     }
 
     /// The key as canonical JSON (RFC 8785), with all of its members.
     #[must_use]
     pub fn to_canonical_json(&self) -> String {
-        format!(
-            r#"{{"alg":"{}","crv":"{CURVE}","kid":"{}","kty":"{KIND}","use":"{USE}","x":"{}"}}"#,
-            self.algorithm(),
-            self.kid,
-            base64url::encode(self.ed25519_public()),
-        )
+        let (alg, kid) = (self.algorithm(), self.kid);
+        match &self.key {
+            PublicKey::Ed25519(key) => {
+                let x = base64url::encode(key.as_bytes());
+                format!(
+                    r#"{{"alg":"{alg}","crv":"{CURVE}","kid":"{kid}","kty":"{OKP}","use":"{USE}","x":"{x}"}}"#
+                )
+            }
+            PublicKey::Rsa(key) => {
+                let (n, e) = (base64url::encode(key.modulus()), base64url::encode(RsaPublicKey::EXPONENT));
+                format!(r#"{{"alg":"{alg}","e":"{e}","kid":"{kid}","kty":"{RSA}","n":"{n}","use":"{USE}"}}"#)
+            }
+        }
     }
 
-    /// Whether `signature` is this key's over `message`, without any malleability.
+    pub(crate) fn public_key(&self) -> &PublicKey {
+        &self.key
+    }
+
+    /// Whether `signature` is this Ed25519 key's over `message`, without any malleability; no RSA key ever signs what
+    /// this is asked about.
     #[must_use]
     pub(crate) fn has_signed(&self, message: &[u8], signature: &[u8; 64]) -> bool {
-        self.key.verify_strict(message, &ed25519_dalek::Signature::from_bytes(signature)).is_ok()
+        match &self.key {
+            PublicKey::Ed25519(key) => {
+                key.verify_strict(message, &ed25519_dalek::Signature::from_bytes(signature)).is_ok()
+            }
+            PublicKey::Rsa(_) => false,
+        }
     }
 }
 
 const CURVE: &str = "Ed25519";
-const KIND: &str = "OKP";
+const OKP: &str = "OKP";
+const RSA: &str = "RSA";
 const USE: &str = "sig";
 
-/// RFC 7638 §3.2 with the members that RFC 8037 §2 requires.
-fn thumbprint(public: &[u8; 32]) -> Kid {
-    let x = base64url::encode(public);
-    let json = format!(r#"{{"crv":"{CURVE}","kty":"{KIND}","x":"{x}"}}"#);
-    Kid::new(Sha256::digest(json).into())
+/// The digest of a key's required members, sorted (RFC 7638 §3).
+fn thumbprint(required_members: &str) -> Kid {
+    Kid::new(Sha256::digest(required_members).into())
 }
 
 /// A key as it is written, before anything in it is believed.
@@ -144,6 +210,8 @@ pub(crate) struct RawJwk {
     kty: Option<String>,
     crv: Option<String>,
     x: Option<String>,
+    n: Option<String>,
+    e: Option<String>,
     alg: Option<String>,
     r#use: Option<String>,
     kid: Option<String>,
@@ -174,18 +242,14 @@ impl RawJwk {
         if private.iter().any(|member| member.is_some()) {
             return Err(JwkError::Private);
         }
-        if self.kty.ok_or(JwkError::Missing("kty"))? != KIND {
-            return Err(JwkError::KindUnsupported);
-        }
-        if self.crv.ok_or(JwkError::Missing("crv"))? != CURVE {
-            return Err(JwkError::CurveUnsupported);
-        }
+        let key = match self.kty.as_deref().ok_or(JwkError::Missing("kty"))? {
+            OKP => self.ed25519_key()?,
+            RSA => self.rsa_key()?,
+            _ => return Err(JwkError::KindUnsupported),
+        };
         if self.r#use.is_some_and(|r#use| r#use != USE) {
             return Err(JwkError::UseMismatch);
         }
-        let x = self.x.ok_or(JwkError::Missing("x"))?;
-        let public = base64url::decode_array(&x).ok_or(JwkError::PointInvalid)?;
-        let key = Jwk::from_ed25519_public(&public)?;
         if self.alg.is_some_and(|alg| alg != key.algorithm().name()) {
             return Err(JwkError::AlgorithmMismatch);
         }
@@ -193,6 +257,21 @@ impl RawJwk {
             return Err(JwkError::KidMismatch);
         }
         Ok(key)
+    }
+
+    fn ed25519_key(&self) -> Result<Jwk, JwkError> {
+        if self.crv.as_deref().ok_or(JwkError::Missing("crv"))? != CURVE {
+            return Err(JwkError::CurveUnsupported);
+        }
+        let x = self.x.as_deref().ok_or(JwkError::Missing("x"))?;
+        Jwk::from_ed25519_public(&base64url::decode_array(x).ok_or(JwkError::PointInvalid)?)
+    }
+
+    fn rsa_key(&self) -> Result<Jwk, JwkError> {
+        let n = self.n.as_deref().ok_or(JwkError::Missing("n"))?;
+        let e = self.e.as_deref().ok_or(JwkError::Missing("e"))?;
+        let modulus = base64url::decode(n).ok_or(JwkError::ModulusInvalid)?;
+        Jwk::from_rsa_public(&modulus, &base64url::decode(e).ok_or(JwkError::ExponentUnsupported)?)
     }
 }
 
@@ -207,11 +286,22 @@ impl Serialize for Jwk {
         use serde::ser::SerializeStruct;
         let mut members = serializer.serialize_struct("Jwk", 6)?;
         members.serialize_field("alg", &self.algorithm())?;
-        members.serialize_field("crv", CURVE)?;
-        members.serialize_field("kid", &self.kid)?;
-        members.serialize_field("kty", KIND)?;
-        members.serialize_field("use", USE)?;
-        members.serialize_field("x", &base64url::encode(self.ed25519_public()))?;
+        match &self.key {
+            PublicKey::Ed25519(key) => {
+                members.serialize_field("crv", CURVE)?;
+                members.serialize_field("kid", &self.kid)?;
+                members.serialize_field("kty", OKP)?;
+                members.serialize_field("use", USE)?;
+                members.serialize_field("x", &base64url::encode(key.as_bytes()))?;
+            }
+            PublicKey::Rsa(key) => {
+                members.serialize_field("e", &base64url::encode(RsaPublicKey::EXPONENT))?;
+                members.serialize_field("kid", &self.kid)?;
+                members.serialize_field("kty", RSA)?;
+                members.serialize_field("n", &base64url::encode(key.modulus()))?;
+                members.serialize_field("use", USE)?;
+            }
+        }
         members.end()
     }
 }
@@ -251,7 +341,7 @@ mod tests {
     #[test]
     fn a_key_reads_back_as_it_was_written() {
         let key = read(&full()).unwrap();
-        assert_eq!(Jwk::from_json(key.to_canonical_json().as_bytes()), Ok(key));
+        assert_eq!(Jwk::from_json(key.to_canonical_json().as_bytes()).as_ref(), Ok(&key));
         assert_eq!(serde_json::to_string(&key).unwrap(), key.to_canonical_json());
         assert_eq!(serde_json::from_value::<Jwk>(full()).unwrap(), key);
         assert_eq!(crate::canonical_json::to_bytes(&key).unwrap(), key.to_canonical_json().as_bytes());
@@ -329,7 +419,8 @@ mod tests {
     fn a_point_of_mixed_order_is_refused() {
         let good = read(&full()).unwrap();
         let torsion = VerifyingKey::from_bytes(&[0; 32]).unwrap().to_edwards();
-        let mixed = (good.key.to_edwards() + torsion).compress().to_bytes();
+        let good = VerifyingKey::from_bytes(good.ed25519_public().unwrap()).unwrap().to_edwards();
+        let mixed = (good + torsion).compress().to_bytes();
         assert_eq!(Jwk::from_ed25519_public(&mixed), Err(JwkError::PointWeak));
     }
 
@@ -347,5 +438,45 @@ mod tests {
         let mut padded = full();
         padded["x"] = json!(format!("{RFC_8037_X}="));
         assert_eq!(read(&padded), Err(JwkError::PointInvalid));
+    }
+
+    /// RFC 7638 §3.1: an RSA key of 2048 bits, and its thumbprint.
+    const RFC_7638_N: &str = "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXjBZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw";
+    const RFC_7638_THUMBPRINT: &str = "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs";
+
+    #[test]
+    fn an_rsa_key_has_the_thumbprint_of_rfc_7638_3_1_and_reads_back() {
+        let key = read(&json!({"kty": "RSA", "n": RFC_7638_N, "e": "AQAB"})).unwrap();
+        assert_eq!(key.kid().to_string(), RFC_7638_THUMBPRINT);
+        assert_eq!(key.algorithm(), Algorithm::Rs256);
+        assert_eq!(Jwk::from_json(key.to_canonical_json().as_bytes()).as_ref(), Ok(&key));
+        assert_eq!(serde_json::to_string(&key).unwrap(), key.to_canonical_json());
+        assert_eq!(crate::canonical_json::to_bytes(&key).unwrap(), key.to_canonical_json().as_bytes());
+    }
+
+    #[test]
+    fn an_rsa_key_that_leaves_a_doubt_is_refused() {
+        for (member, value, error) in [
+            ("alg", json!("EdDSA"), JwkError::AlgorithmMismatch),
+            ("alg", json!("PS256"), JwkError::AlgorithmMismatch),
+            ("e", json!("Aw"), JwkError::ExponentUnsupported),
+            ("e", json!("AAEAAQ"), JwkError::ExponentUnsupported),
+            ("n", json!(&RFC_7638_N[..256]), JwkError::ModulusInvalid),
+            ("n", json!(format!("AAAA{RFC_7638_N}")), JwkError::ModulusInvalid),
+            ("n", json!(format!("{}hA", &RFC_7638_N[..340])), JwkError::ModulusInvalid),
+            ("n", json!(format!("{RFC_7638_N}==")), JwkError::ModulusInvalid),
+            ("kid", json!(RFC_8037_THUMBPRINT), JwkError::KidMismatch),
+            ("d", json!("AA"), JwkError::Private),
+        ] {
+            let mut key = json!({"kty": "RSA", "n": RFC_7638_N, "e": "AQAB", "alg": "RS256", "use": "sig"});
+            assert!(read(&key).is_ok());
+            key[member] = value;
+            assert_eq!(read(&key), Err(error), "{member}");
+        }
+        for member in ["n", "e"] {
+            let mut key = json!({"kty": "RSA", "n": RFC_7638_N, "e": "AQAB"});
+            key.as_object_mut().unwrap().remove(member);
+            assert_eq!(read(&key), Err(JwkError::Missing(member)));
+        }
     }
 }

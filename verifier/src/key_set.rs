@@ -38,7 +38,7 @@ pub enum KeySetError {
     TooLarge,
 }
 
-/// A set of 64 keys has 14 KiB.
+/// A set of 64 RSA keys of 4096 bits has 59 KiB; one of Ed25519 keys has 14.
 const MAX_BYTES: usize = 65_536;
 const MAX_KEYS: usize = 64;
 

@@ -281,6 +281,9 @@ impl ManifestKey {
             (Some(jwk), _) if jwk.kid() != self.kid || jwk.algorithm() != self.alg => {
                 return refuse("a `jwk` has another kid or alg than its entry");
             }
+            (Some(_), _) if self.alg != Algorithm::EdDsa => {
+                return refuse("a key that is not for access tokens must be an Ed25519 key");
+            }
             (Some(_), _) => {}
         }
         match &self.audiences {

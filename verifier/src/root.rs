@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::algorithm::Algorithm;
 use crate::digest::Digest;
 use crate::jwk::Jwk;
 use crate::jws::Typ;
@@ -136,6 +137,9 @@ impl Payload for Root {
         }
         if !self.keys.is_sorted_by(|left, right| left.kid() < right.kid()) {
             return refuse("the keys must be sorted by kid, each once");
+        }
+        if !self.keys.iter().all(|key| key.algorithm() == Algorithm::EdDsa) {
+            return refuse("the keys must be Ed25519 keys");
         }
         if self.threshold == 0 || self.required() > self.keys.len() {
             return refuse("the threshold must be from 1 to the number of keys");

@@ -11,6 +11,7 @@ use crate::jws::{ProtectedHeader, Typ};
 use crate::key_set::KeySet;
 use crate::kid::Kid;
 use crate::manifest::{Denial, Manifest, ManifestError, Purpose};
+use crate::prepared_key::PreparedKey;
 use crate::signed::Verified;
 use crate::verify_error::{Malformed, VerifyError};
 
@@ -42,6 +43,7 @@ pub struct Verifier {
 #[derive(Clone, Debug)]
 struct TrustedKey {
     jwk: Jwk,
+    prepared: PreparedKey,
     /// The header of its tokens as our issuer spells it: most tokens need no JSON parser to find their key.
     usual_header: ProtectedHeader,
     purpose: Purpose,
@@ -69,7 +71,7 @@ impl Verifier {
         Self {
             issuer: issuer.into(),
             audience: audience.into(),
-            keys: keys.iter().map(|key| TrustedKey::new(*key, Purpose::AccessTokens)).collect(),
+            keys: keys.iter().map(|key| TrustedKey::new(key.clone(), Purpose::AccessTokens)).collect(),
             leeway: seconds(LEEWAY),
             max_token_ttl: seconds(MAX_TOKEN_TTL),
             max_token_bytes: MAX_TOKEN_BYTES,
@@ -93,7 +95,7 @@ impl Verifier {
             let Some(jwk) = described.jwk.as_ref().or_else(|| set.find(described.kid)) else {
                 return Err(ManifestError::Keys);
             };
-            let mut key = TrustedKey::new(*jwk, described.purpose);
+            let mut key = TrustedKey::new(jwk.clone(), described.purpose);
             key.not_after = Some(described.not_after.unix());
             key.for_audience =
                 described.audiences.as_ref().is_none_or(|audiences| audiences.contains(&audience));
@@ -199,11 +201,7 @@ impl Verifier {
         key.check_standing(now)?;
 
         // 3. The signature, over the very characters received.
-        let signature =
-            base64url::decode_array(parts.signature).ok_or(VerifyError::Malformed(Malformed::Signature))?;
-        if !key.jwk.has_signed(parts.signed.as_bytes(), &signature) {
-            return Err(VerifyError::SignatureInvalid);
-        }
+        key.prepared.check(parts.signed, parts.signature)?;
 
         // 4. What it says is ours, and holds now.
         let payload =
@@ -216,7 +214,9 @@ impl Verifier {
     fn key_for(&self, typ: Typ, header: &str) -> Result<&TrustedKey, VerifyError> {
         let usual = self.keys.iter().find(|key| key.usual_header.encoded() == header);
         if let Some(key) = usual.filter(|_| typ == Typ::AccessToken) {
-            return key.check_purpose().map(|()| key);
+            key.check_purpose()?;
+            key.prepared.check_supported()?;
+            return Ok(key);
         }
         let json = base64url::decode(header).ok_or(VerifyError::Malformed(Malformed::HeaderEncoding))?;
         let header = Header::from_json(&json).map_err(|_| VerifyError::Malformed(Malformed::Header))?;
@@ -238,6 +238,7 @@ impl Verifier {
         if header.alg.as_deref() != Some(key.algorithm().name()) {
             return Err(VerifyError::AlgMismatch);
         }
+        key.prepared.check_supported()?;
         Ok(key)
     }
 
@@ -272,7 +273,16 @@ impl Verifier {
 impl TrustedKey {
     fn new(jwk: Jwk, purpose: Purpose) -> Self {
         let usual_header = ProtectedHeader::new(Typ::AccessToken, jwk.algorithm(), jwk.kid());
-        Self { jwk, usual_header, purpose, for_audience: true, not_after: None, denied: Denied::None }
+        let prepared = PreparedKey::new(&jwk);
+        Self {
+            jwk,
+            prepared,
+            usual_header,
+            purpose,
+            for_audience: true,
+            not_after: None,
+            denied: Denied::None,
+        }
     }
 
     fn algorithm(&self) -> Algorithm {
@@ -347,6 +357,18 @@ pub(crate) fn unix_seconds(at: SystemTime) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(not(feature = "rs256"))]
+    #[test]
+    fn a_build_without_rs256_reads_rsa_keys_and_refuses_their_tokens() {
+        let modulus = [&[0xff; 255][..], &[1]].concat();
+        let key = Jwk::from_rsa_public(&modulus, &[1, 0, 1]).unwrap();
+        let header = ProtectedHeader::new(Typ::AccessToken, Algorithm::Rs256, key.kid());
+        let token = crate::jws::compact(header.signing_input(b"{}"), &[0; 256]);
+        let verifier = Verifier::from_key_set(&KeySet::new([key]).unwrap(), "https://issuer", "audience");
+        let refusal = verifier.verify(&token, UNIX_EPOCH).unwrap_err();
+        assert_eq!(refusal.code(), "alg_unsupported");
+    }
 
     #[test]
     fn a_verifier_can_be_shared_between_threads() {

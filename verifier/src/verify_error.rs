@@ -43,6 +43,11 @@ pub enum VerifyError {
     /// `alg_mismatch`
     #[error("the token's `alg` is not the algorithm of the key that it names")]
     AlgMismatch,
+    /// `alg_unsupported`
+    #[error(
+        "the token's key is of an algorithm that this build cannot verify: the crate's feature for it (`rs256`) is off"
+    )]
+    AlgUnsupported,
     /// `key_audience`
     #[error("the token names a key that may not sign for this audience")]
     KeyAudience,
@@ -106,8 +111,8 @@ pub enum Malformed {
     /// The header is not one JSON object whose members are there once, with the right types.
     #[error("its header is not a JSON object with each member once and of the right type")]
     Header,
-    /// The signature is not canonical base64url of 64 bytes.
-    #[error("its signature is not 64 bytes in unpadded base64url")]
+    /// The signature is not canonical base64url, or for an Ed25519 key not 64 bytes.
+    #[error("its signature is not unpadded base64url of the length that the key's signatures have")]
     Signature,
     /// The payload is not canonical base64url without padding.
     #[error("its payload is not unpadded base64url")]
@@ -128,6 +133,7 @@ impl VerifyError {
             Self::KidUnknown => "kid_unknown",
             Self::KeyPurpose => "key_purpose",
             Self::AlgMismatch => "alg_mismatch",
+            Self::AlgUnsupported => "alg_unsupported",
             Self::KeyAudience => "key_audience",
             Self::KeyDenied => "key_denied",
             Self::KeyExpired { .. } => "key_expired",

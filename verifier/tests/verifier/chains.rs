@@ -85,7 +85,7 @@ fn a_manifest_describes_one_set_byte_for_byte() {
     let refusal = manifest.matches(format!("{jwks}\n").as_bytes()).unwrap_err();
     assert!(matches!(refusal, ManifestError::Digest { .. }));
 
-    let fewer = KeySet::new([keys.active.public, keys.standby.public]).unwrap();
+    let fewer = KeySet::new([keys.active.public.clone(), keys.standby.public.clone()]).unwrap();
     let lying = verified(&keys, Manifest { jwks_sha256: fewer.digest(), ..keys.manifest() });
     assert_eq!(lying.matches(fewer.to_canonical_json().as_bytes()), Err(ManifestError::Keys));
 }
@@ -131,7 +131,7 @@ fn a_denial_that_came_later_counts_and_stays() {
 }
 
 fn next_root(keys: &Keys, new: &[&Key]) -> Root {
-    let mut public: Vec<_> = new.iter().map(|key| key.public).collect();
+    let mut public: Vec<_> = new.iter().map(|key| key.public.clone()).collect();
     public.sort_by_key(Jwk::kid);
     Root { version: 2, keys: public, created: timestamp(NOW), ..keys.root() }
 }
@@ -189,7 +189,7 @@ fn a_root_that_is_no_successor_is_refused() {
 fn a_root_that_contradicts_itself_cannot_be_made() {
     let keys = Keys::new();
     let good = keys.root();
-    let doubled = vec![good.keys[0], good.keys[0], good.keys[1]];
+    let doubled = vec![good.keys[0].clone(), good.keys[0].clone(), good.keys[1].clone()];
     for root in [
         Root { threshold: 0, ..good.clone() },
         Root { threshold: 4, ..good.clone() },

@@ -101,11 +101,11 @@ impl Keys {
     }
 
     pub(crate) fn key_set(&self) -> KeySet {
-        KeySet::new(self.access().map(|key| key.public)).unwrap()
+        KeySet::new(self.access().map(|key| key.public.clone())).unwrap()
     }
 
     pub(crate) fn root(&self) -> Root {
-        let mut keys: Vec<_> = self.root.iter().map(|key| key.public).collect();
+        let mut keys: Vec<_> = self.root.iter().map(|key| key.public.clone()).collect();
         keys.sort_by_key(Jwk::kid);
         Root {
             issuer: ISSUER.to_owned(),
@@ -145,7 +145,7 @@ impl Keys {
             purpose: Purpose::DenyList,
             not_after: timestamp(NOW + 300 * DAY),
             audiences: None,
-            jwk: Some(self.deny_list.public),
+            jwk: Some(self.deny_list.public.clone()),
         });
         keys.sort_by_key(|key| key.kid);
         for key in &mut keys {

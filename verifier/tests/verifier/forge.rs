@@ -72,7 +72,10 @@ pub(crate) fn with_mixed_order_r(key: &Key, message: &str) -> [u8; 64] {
 fn equation(key: &Key, message: &str, nonce: Scalar, r: [u8; 32]) -> [u8; 64] {
     let expanded: [u8; 64] = Sha512::digest(key.secret.to_bytes()).into();
     let secret = Scalar::from_bytes_mod_order(clamp_integer(expanded[..32].try_into().unwrap()));
-    let hash = Sha512::new().chain_update(r).chain_update(key.public.ed25519_public()).chain_update(message);
+    let hash = Sha512::new()
+        .chain_update(r)
+        .chain_update(key.public.ed25519_public().unwrap())
+        .chain_update(message);
     let challenge = Scalar::from_bytes_mod_order_wide(&hash.finalize().into());
     let s = nonce + challenge * secret;
     [r, s.to_bytes()].concat().try_into().unwrap()

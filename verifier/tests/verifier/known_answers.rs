@@ -15,7 +15,7 @@ const D: [u8; 32] = [
 #[test]
 fn the_key_and_its_thumbprint_are_those_of_a_1_to_a_3() {
     let key = Key::from_seed(D);
-    assert_eq!(encode(key.public.ed25519_public()), "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo");
+    assert_eq!(encode(key.public.ed25519_public().unwrap()), "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo");
     assert_eq!(key.kid().to_string(), "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k");
 }
 

@@ -74,7 +74,7 @@ pub(crate) fn key_sets(keys: &Keys) -> Documents {
         ),
         document(
             "a padded x",
-            changed("x", json!(format!("{}=", encode(keys.active.public.ed25519_public())))),
+            changed("x", json!(format!("{}=", encode(keys.active.public.ed25519_public().unwrap())))),
             false,
         ),
         document(

@@ -107,8 +107,8 @@ fn confusions(keys: &Keys) -> Vec<Case> {
     let key = &keys.active.public;
     let jwks = keys.key_set().to_canonical_json();
     let secrets: [(&str, Vec<u8>); 4] = [
-        ("the 32 bytes of the public key", key.ed25519_public().to_vec()),
-        ("x", encode(key.ed25519_public()).into_bytes()),
+        ("the 32 bytes of the public key", key.ed25519_public().unwrap().to_vec()),
+        ("x", encode(key.ed25519_public().unwrap()).into_bytes()),
         ("the JWK", key.to_canonical_json().into_bytes()),
         ("the key set", jwks.into_bytes()),
     ];
