@@ -4,13 +4,12 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use crate::algorithm::Algorithm;
-use crate::jws::{ProtectedHeader, Typ};
+use crate::issued_document::{DocumentKind, Opened, Refusal};
+use crate::jws::Typ;
 use crate::kid::Kid;
 use crate::manifest::{Denial, Manifest, Purpose};
 use crate::signed::{Contradiction, Verified};
 use crate::timestamp::Timestamp;
-use crate::{base64url, canonical_json};
 
 /// What is denied now, in one environment: the payload of a compact JWS (RFC 7515 §7.1) with `typ`
 /// `deny-list+jws`, signed by a key of the purpose `deny_list` in the environment's key set.
@@ -82,6 +81,9 @@ pub enum DenyListError {
 /// More than a thousand entries; only keys that have not ended are listed.
 const MAX_BYTES: usize = 262_144;
 
+const KIND: DocumentKind =
+    DocumentKind { typ: Typ::DenyList, purpose: Purpose::DenyList, max_bytes: MAX_BYTES };
+
 impl DenyList {
     /// The bytes that the key `kid` has to sign. [`compact`](crate::compact) completes them with the signature.
     ///
@@ -89,8 +91,7 @@ impl DenyList {
     /// The list contradicts itself, or holds a number that is no exact integer.
     pub fn signing_input(&self, kid: Kid) -> Result<String, DenyListError> {
         self.check()?;
-        let payload = canonical_json::to_bytes(self).ok_or(DenyListError::NotCanonical)?;
-        Ok(header(kid).signing_input(&payload))
+        KIND.signing_input(self, kid).ok_or(DenyListError::NotCanonical)
     }
 
     /// Reads a signed list, as `GET /v1/deny-list` answers it, and believes it if a deny-list key of `manifest`
@@ -103,29 +104,9 @@ impl DenyList {
         manifest: &Verified<Manifest>,
         now: SystemTime,
     ) -> Result<Verified<Self>, DenyListError> {
-        if jws.len() > MAX_BYTES {
-            return Err(DenyListError::TooLarge);
-        }
-        let (signed, signature) = jws.trim_end().rsplit_once('.').ok_or(DenyListError::Malformed)?;
-        let (protected, payload) = signed.split_once('.').ok_or(DenyListError::Malformed)?;
-        let kid = signer(protected)?;
-
-        let named = manifest.find(kid).filter(|key| key.purpose == Purpose::DenyList);
-        let (key, jwk) =
-            named.and_then(|key| Some((key, key.jwk.as_ref()?))).ok_or(DenyListError::KeyUnknown(kid))?;
+        let Opened { content: list, payload, kid, key } = KIND.open::<Self>(jws, manifest)?;
         if crate::verify::unix_seconds(now) > key.not_after.unix() {
             return Err(DenyListError::KeyEnded(kid));
-        }
-        let signature = base64url::decode_array(signature).ok_or(DenyListError::Malformed)?;
-        if !jwk.has_signed(signed.as_bytes(), &signature) {
-            return Err(DenyListError::SignatureInvalid);
-        }
-
-        let payload = base64url::decode(payload).ok_or(DenyListError::Malformed)?;
-        let list: Self = serde_json::from_slice(&payload).map_err(|_| DenyListError::Malformed)?;
-        // No member occurs twice, and none was passed over.
-        if canonical_json::to_bytes(&list).is_none_or(|spelled| spelled != payload) {
-            return Err(DenyListError::NotCanonical);
         }
         list.check()?;
         if list.issuer != manifest.issuer || list.environment != manifest.environment {
@@ -156,33 +137,28 @@ impl DenyList {
     }
 }
 
-/// Deny lists are signed by Ed25519 keys only.
-fn header(kid: Kid) -> ProtectedHeader {
-    ProtectedHeader::new(Typ::DenyList, Algorithm::EdDsa, kid)
-}
-
-fn signer(protected: &str) -> Result<Kid, DenyListError> {
-    /// Enough of a header to write it anew.
-    #[derive(Deserialize)]
-    struct Named {
-        kid: Kid,
+impl From<Refusal> for DenyListError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Header => Self::Header,
+            Refusal::KeyUnknown(kid) => Self::KeyUnknown(kid),
+            Refusal::Malformed => Self::Malformed,
+            Refusal::NotCanonical => Self::NotCanonical,
+            Refusal::SignatureInvalid => Self::SignatureInvalid,
+            Refusal::TooLarge => Self::TooLarge,
+        }
     }
-    let json = base64url::decode(protected).ok_or(DenyListError::Header)?;
-    let Named { kid } = serde_json::from_slice(&json).map_err(|_| DenyListError::Header)?;
-    if header(kid).encoded() == protected { Ok(kid) } else { Err(DenyListError::Header) }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use ed25519_dalek::{Signer, SigningKey};
+    use ed25519_dalek::Signer;
 
     use super::*;
-    use crate::jwk::Jwk;
-    use crate::jws::compact;
-    use crate::manifest::{ManifestKey, SignedManifest};
-    use crate::root::{Root, SignedRoot};
+    use crate::algorithm::Algorithm;
+    use crate::canonical_json;
+    use crate::issued_document::fixture::{ISSUER, at, key, manifest, secret, timestamp};
+    use crate::jws::{ProtectedHeader, compact};
 
     #[test]
     fn a_list_signed_by_a_deny_list_key_of_the_set_is_believed() {
@@ -253,7 +229,8 @@ mod tests {
             (payload.replacen('{', r#"{"allow":[],"#, 1), DenyListError::Malformed),
             (payload.replace("\"serial\":3", "\"serial\":-3"), DenyListError::Malformed),
         ] {
-            let input = header(key(2).kid()).signing_input(other.as_bytes());
+            let input = ProtectedHeader::new(Typ::DenyList, Algorithm::EdDsa, key(2).kid())
+                .signing_input(other.as_bytes());
             let signature = secret(2).sign(input.as_bytes()).to_bytes();
             assert_eq!(DenyList::verify(&compact(input, &signature), &manifest(vec![]), at(1)), Err(error));
         }
@@ -275,71 +252,5 @@ mod tests {
         let input = list.signing_input(key(by).kid()).unwrap();
         let signature = secret(by).sign(input.as_bytes()).to_bytes();
         compact(input, &signature)
-    }
-
-    /// Key 1 is for access tokens, key 2 for deny lists, key 3 is the root's.
-    fn manifest(mut denied: Vec<Denial>) -> Verified<Manifest> {
-        denied.sort_unstable();
-        let created = timestamp(0).unwrap();
-        let root = Root {
-            issuer: ISSUER.to_owned(),
-            environment: "test".to_owned(),
-            version: 1,
-            threshold: 1,
-            keys: vec![key(3)],
-            created,
-            development: true,
-        };
-        let root = SignedRoot::new(root).unwrap();
-        let signature = secret(3).sign(root.signing_input(key(3).kid()).as_bytes()).to_bytes();
-        let root = root.with_signature(key(3).kid(), signature).unwrap();
-        let root = root.verify_pinned(root.digest()).unwrap();
-
-        let described = |n: u8, purpose: Purpose| ManifestKey {
-            kid: key(n).kid(),
-            alg: Algorithm::EdDsa,
-            purpose,
-            not_after: timestamp(1000).unwrap(),
-            audiences: None,
-            jwk: (purpose != Purpose::AccessTokens).then(|| key(n)),
-        };
-        let mut keys = vec![described(1, Purpose::AccessTokens), described(2, Purpose::DenyList)];
-        keys.sort_by_key(|key| key.kid);
-        let manifest = Manifest {
-            issuer: ISSUER.to_owned(),
-            environment: "test".to_owned(),
-            version: 1,
-            prev: None,
-            created,
-            build_before: timestamp(1).unwrap(),
-            jwks_sha256: crate::KeySet::new([key(1)]).unwrap().digest(),
-            max_token_ttl: 1,
-            leeway: 0,
-            keys,
-            denied,
-            min_deployable_version: 1,
-            root_version: 1,
-        };
-        let manifest = SignedManifest::new(manifest).unwrap();
-        let signature = secret(3).sign(manifest.signing_input(key(3).kid()).as_bytes()).to_bytes();
-        manifest.with_signature(key(3).kid(), signature).unwrap().verify(&root).unwrap()
-    }
-
-    const ISSUER: &str = "https://authority.example.com";
-
-    fn timestamp(seconds: i64) -> Option<Timestamp> {
-        Timestamp::from_unix(seconds)
-    }
-
-    fn at(seconds: u64) -> SystemTime {
-        SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
-    }
-
-    fn secret(n: u8) -> SigningKey {
-        SigningKey::from_bytes(&[n; 32])
-    }
-
-    fn key(n: u8) -> Jwk {
-        Jwk::from_ed25519_public(secret(n).verifying_key().as_bytes()).unwrap()
     }
 }

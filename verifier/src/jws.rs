@@ -10,6 +10,8 @@ use crate::kid::Kid;
 pub enum Typ {
     /// An access token, `at+jwt` (RFC 9068 §2.1).
     AccessToken,
+    /// How far the audit went, and what it said.
+    AuditCheckpoint,
     /// What is denied between two builds.
     DenyList,
     /// The root's word on its own keys.
@@ -26,6 +28,7 @@ impl Typ {
     pub const fn name(self) -> &'static str {
         match self {
             Self::AccessToken => "at+jwt",
+            Self::AuditCheckpoint => "audit-checkpoint+jws",
             Self::DenyList => "deny-list+jws",
             Self::KeySetRoot => "key-set-root+jws",
             Self::KeySetManifest => "key-set-manifest+jws",

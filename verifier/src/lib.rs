@@ -4,6 +4,7 @@
 #![warn(missing_docs)]
 
 mod algorithm;
+mod audit_checkpoint;
 mod base64url;
 mod canonical_json;
 mod claims;
@@ -11,6 +12,7 @@ mod deny_list;
 mod digest;
 mod ed25519;
 mod header;
+mod issued_document;
 mod jwk;
 mod jws;
 mod key_set;
@@ -26,6 +28,7 @@ mod verify;
 mod verify_error;
 
 pub use algorithm::{Algorithm, UnknownAlgorithm};
+pub use audit_checkpoint::{AuditCheckpoint, AuditCheckpointError};
 pub use claims::{Claim, Claims, ClaimsError};
 pub use deny_list::{DenyList, DenyListEntry, DenyListError};
 pub use digest::{Digest, DigestError};
