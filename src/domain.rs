@@ -2,6 +2,7 @@
 
 pub mod add_on_purchase;
 pub mod admin_scope;
+pub mod audit_chain;
 pub mod backend;
 pub mod catalog;
 pub mod credential;

@@ -14,6 +14,7 @@ pub mod checked_builds;
 pub mod customers;
 pub mod deny_lists;
 pub mod deployments;
+pub mod events;
 pub mod facts;
 pub mod fences;
 pub mod fleet;

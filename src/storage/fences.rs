@@ -113,6 +113,8 @@ pub async fn lock_external_ref(
 /// numbers apart from those of one, which the instances use.
 pub const MINT_FENCE: i32 = 0x0074_6b61;
 
+// 0x0074_6b6e is the lock under which events are numbered: a trigger takes it at the end of a transaction.
+
 /// The locks of external references: two texts of one hash only wait for each other.
 const EXTERNAL_REFS: i32 = 0x0074_6b65;
 

@@ -84,6 +84,21 @@ pub async fn find(
     Ok(Some(StoredRing { issuer: row.try_get("issuer")?, ring }))
 }
 
+/// Who issues the tokens of an environment; `None` before its first keys were made.
+///
+/// # Errors
+/// The database cannot be read.
+pub async fn find_issuer(
+    connection: &mut PgConnection,
+    environment: &str,
+) -> Result<Option<String>, StorageError> {
+    let issuer = sqlx::query_scalar("select issuer from key_rings where environment = $1")
+        .bind(environment)
+        .fetch_optional(connection)
+        .await?;
+    Ok(issuer)
+}
+
 /// The lowest key-set version with which a process may start.
 ///
 /// # Errors

@@ -1,0 +1,133 @@
+//! The log of changes: every audit row, numbered and chained in the order in which it was committed.
+//!
+//! Rows come from a trigger on the audit alone, at the end of the transaction that wrote there.
+
+use serde_json::value::RawValue;
+use sqlx::postgres::PgRow;
+use sqlx::{PgConnection, Row};
+use token_authority_verifier::Digest;
+use uuid::Uuid;
+
+use super::StorageError;
+use crate::domain::audit_chain::{AuditEntry, AuditLink};
+use crate::domain::ids::AuditEventId;
+
+/// An event as it is stored, for those who doubt it.
+#[derive(Clone, Debug)]
+pub struct StoredEvent {
+    /// The digest as it was recorded.
+    pub link: AuditLink,
+    /// What its audit row tells now; `None` where that is gone.
+    pub text: Option<Box<RawValue>>,
+    /// Whether it can be found by what it tells.
+    pub is_labeled_right: bool,
+}
+
+/// Lets a transaction see one state of the database from its next statement to its end. Comes first in it.
+///
+/// # Errors
+/// The database cannot be reached.
+pub async fn read_as_of_now(connection: &mut PgConnection) -> Result<(), StorageError> {
+    sqlx::query("set transaction isolation level repeatable read, read only").execute(connection).await?;
+    Ok(())
+}
+
+/// The last event; [`AuditLink::START`] before there was one.
+///
+/// # Errors
+/// The database cannot be read.
+pub async fn find_end(connection: &mut PgConnection) -> Result<AuditLink, StorageError> {
+    let row = sqlx::query("select sequence, digest from events order by sequence desc limit 1")
+        .fetch_optional(connection)
+        .await?;
+    row.as_ref().map_or(Ok(AuditLink::START), link)
+}
+
+/// The event of this number, as it was chained; `None` where there is none.
+///
+/// # Errors
+/// The database cannot be read.
+pub async fn find_link(
+    connection: &mut PgConnection,
+    sequence: u64,
+) -> Result<Option<AuditLink>, StorageError> {
+    let row = sqlx::query("select sequence, digest from events where sequence = $1")
+        .bind(i64::try_from(sequence).unwrap_or(i64::MAX))
+        .fetch_optional(connection)
+        .await?;
+    row.as_ref().map(link).transpose()
+}
+
+/// At most `limit` events after the one of this number, in their order.
+///
+/// # Errors
+/// The database cannot be read.
+pub async fn list_stored(
+    connection: &mut PgConnection,
+    after: u64,
+    limit: i64,
+) -> Result<Vec<StoredEvent>, StorageError> {
+    let rows = sqlx::query(
+        "select e.sequence, e.digest, case when a.id is not null then event_text(e.sequence, a) end as text, \
+                (e.at, e.actor, e.action, e.subject_kind, e.subject_id, e.request_id) \
+                is not distinct from (a.at, a.actor, a.action, a.subject_kind, a.subject_id, a.request_id) as is_labeled_right \
+         from events e left join audit_events a on a.id = e.audit_event_id \
+         where e.sequence > $1 order by e.sequence limit $2",
+    )
+    .bind(i64::try_from(after).unwrap_or(i64::MAX))
+    .bind(limit)
+    .fetch_all(connection)
+    .await?;
+    let events = rows.iter().map(|row| {
+        let text: Option<String> = row.try_get("text")?;
+        Ok(StoredEvent {
+            link: link(row)?,
+            text: text.map(RawValue::from_string).transpose().map_err(StorageError::corrupt)?,
+            is_labeled_right: row.try_get("is_labeled_right")?,
+        })
+    });
+    events.collect()
+}
+
+/// The same, as they are exported.
+///
+/// # Errors
+/// The database cannot be read, or the audit row of an event is gone.
+pub async fn list_entries(
+    connection: &mut PgConnection,
+    after: u64,
+    limit: i64,
+) -> Result<Vec<AuditEntry>, StorageError> {
+    let stored = list_stored(connection, after, limit).await?;
+    let entries = stored.into_iter().map(|StoredEvent { link, text, .. }| {
+        let gone = || StorageError::corrupt(format!("the audit row of event {} is gone", link.sequence));
+        Ok(AuditEntry { sequence: link.sequence, digest: link.digest, event: text.ok_or_else(gone)? })
+    });
+    entries.collect()
+}
+
+/// At most `limit` audit rows that no event numbers: the triggers let none be.
+///
+/// # Errors
+/// The database cannot be read.
+pub async fn list_unnumbered(
+    connection: &mut PgConnection,
+    limit: i64,
+) -> Result<Vec<AuditEventId>, StorageError> {
+    let ids: Vec<Uuid> = sqlx::query_scalar(
+        "select a.id from audit_events a \
+         where not exists (select from events e where e.audit_event_id = a.id) order by a.id limit $1",
+    )
+    .bind(limit)
+    .fetch_all(connection)
+    .await?;
+    Ok(ids.into_iter().map(AuditEventId::from).collect())
+}
+
+pub(super) fn link(row: &PgRow) -> Result<AuditLink, StorageError> {
+    let digest: &[u8] = row.try_get("digest")?;
+    Ok(AuditLink {
+        sequence: u64::try_from(row.try_get::<i64, _>("sequence")?).map_err(StorageError::corrupt)?,
+        digest: digest.try_into().map(Digest::new).map_err(StorageError::corrupt)?,
+    })
+}
