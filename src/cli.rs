@@ -2,6 +2,7 @@
 //! into an exit code: 0 done, 1 refused or failed (the reason on stderr), 2 wrong usage.
 
 mod admin_token;
+mod audit;
 mod catalog;
 mod config;
 mod confirm;
@@ -83,6 +84,8 @@ enum Command {
     #[command(subcommand)]
     AdminToken(admin_token::AdminTokenArgs),
     #[command(subcommand)]
+    Audit(audit::AuditArgs),
+    #[command(subcommand)]
     Catalog(catalog::CatalogArgs),
     #[command(subcommand)]
     Config(config::ConfigArgs),
@@ -106,6 +109,7 @@ impl Command {
     fn run(self, global: &GlobalArgs) -> Result<(), CliError> {
         match self {
             Self::AdminToken(args) => args.run(global),
+            Self::Audit(args) => args.run(global),
             Self::Catalog(args) => args.run(global),
             Self::Config(args) => args.run(global),
             Self::Dev(args) => args.run(global),

@@ -8,7 +8,7 @@
 //!              http                     cli
 //!     (app: what handlers share)    dev serve keys …
 //!               │                        │
-//!   activation  issuing  fulfillment  rotation     use cases (root_ceremony: offline)
+//!   activation  issuing  fulfillment  rotation  audit   use cases (root_ceremony: offline)
 //!       └────────┬────────────┘          │
 //!             storage     keystore   embedded_postgres
 //!              (SQL)   (sealed halves)
@@ -20,6 +20,7 @@
 
 pub mod activation;
 pub mod app;
+pub mod audit;
 pub mod catalog_files;
 pub mod cli;
 pub mod clock;

@@ -9,6 +9,7 @@ pub mod beat;
 pub mod deny_list;
 pub mod init;
 mod key_set_draft;
+pub mod manifests;
 pub mod overview;
 mod probing;
 pub mod published_files;

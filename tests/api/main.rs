@@ -8,6 +8,7 @@
 
 mod activation;
 mod admin;
+mod audit;
 mod catalogs;
 mod databases;
 mod deployment;
