@@ -5,6 +5,7 @@
 //! database the next one gathers by itself, so that no timer is needed, and a busy
 //! service does less work per sync than an idle one.
 
+mod answers;
 mod assertion;
 mod authentication;
 mod batch;
@@ -12,6 +13,7 @@ mod digest;
 mod lane;
 mod metrics;
 mod request;
+mod retries;
 mod scope_sets;
 
 use std::sync::{Arc, PoisonError, RwLock};

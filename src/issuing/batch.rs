@@ -1,28 +1,24 @@
 //! The story of a batch of syncs: read, decide, record, sign, commit, answer.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
+use super::answers::Answers;
 use super::authentication::{self, Authenticated};
 use super::digest::sync_digest;
-use super::request::{CallerProof, IssuedToken, SyncAnswer, SyncError, SyncRequest};
+use super::request::{CallerProof, SyncError, SyncRequest};
+use super::retries::{CLOCK_DIFFERENCE, RETRY_WITH_KEY, find_twins};
 use super::scope_sets::ScopeSets;
 use super::{LoadedCatalog, Shared};
 use crate::domain::entitlement::{Decision, Situation, decide};
 use crate::domain::ids::Jti;
-use crate::domain::sync_schedule::{Expiry, SyncSchedule};
-use crate::domain::token_plan::{BackendGrants, Bearer, Lifetime, TokenPlan, TokenRecord};
-use crate::keystore::Signer;
+use crate::domain::token_plan::{BackendGrants, Lifetime, TokenPlan};
 use crate::storage::facts::{self, ActiveKey, BatchFacts, InstanceFacts};
 use crate::storage::instances::{self, Reported};
-use crate::storage::issuances::{self, NewIssuance, RecordedToken};
+use crate::storage::issuances::{self, NewIssuance};
 use crate::storage::{StorageError, assertion_uses, fences, instance_credentials};
-
-/// What each request of a batch is answered, in their order.
-pub(super) type Answers = Vec<Result<SyncAnswer, SyncError>>;
 
 /// Why a whole batch came to nothing: nothing of it is durable, or nobody knows.
 #[derive(Debug, thiserror::Error)]
@@ -108,22 +104,15 @@ pub(super) async fn answer(
     Ok(batch.answers(requests, steps, minted))
 }
 
-/// How long after a sync an identical one gets the same tokens.
-const RETRY: TimeDelta = TimeDelta::seconds(60);
-/// The same, with an equal `Idempotency-Key`.
-const RETRY_WITH_KEY: TimeDelta = TimeDelta::minutes(10);
-/// This process's clock only says about where in the ledger to look; it is seconds off at the most.
-const CLOCK_DIFFERENCE: TimeDelta = TimeDelta::minutes(1);
-
-struct Batch<'a> {
-    shared: &'a Shared,
-    catalog: &'a Arc<LoadedCatalog>,
-    facts: &'a BatchFacts,
-    now: DateTime<Utc>,
+pub(super) struct Batch<'a> {
+    pub(super) shared: &'a Shared,
+    pub(super) catalog: &'a Arc<LoadedCatalog>,
+    pub(super) facts: &'a BatchFacts,
+    pub(super) now: DateTime<Utc>,
 }
 
 /// How far one request of a batch has come.
-enum Step<'a> {
+pub(super) enum Step<'a> {
     Refused(SyncError),
     /// The same as an earlier request of this batch.
     Twin(usize, Mint<'a>),
@@ -133,17 +122,17 @@ enum Step<'a> {
 }
 
 /// A sync that was granted.
-struct Mint<'a> {
-    instance: &'a InstanceFacts,
-    situation: Situation,
-    decision: Decision,
-    granted: Vec<BackendGrants>,
-    plans: Vec<TokenPlan>,
+pub(super) struct Mint<'a> {
+    pub(super) instance: &'a InstanceFacts,
+    pub(super) situation: Situation,
+    pub(super) decision: Decision,
+    pub(super) granted: Vec<BackendGrants>,
+    pub(super) plans: Vec<TokenPlan>,
     /// One for each plan, once it is recorded.
-    jtis: Vec<Jti>,
-    digest: [u8; 16],
-    idempotency: Option<[u8; 16]>,
-    effect: Option<instance_credentials::CredentialUse>,
+    pub(super) jtis: Vec<Jti>,
+    pub(super) digest: [u8; 16],
+    pub(super) idempotency: Option<[u8; 16]>,
+    pub(super) effect: Option<instance_credentials::CredentialUse>,
 }
 
 impl<'a> Batch<'a> {
@@ -195,62 +184,6 @@ impl<'a> Batch<'a> {
         })
     }
 
-    /// Reads the tokens of those syncs that the ledger holds already.
-    async fn find_recorded(
-        &self,
-        connection: &mut PgConnection,
-        steps: &mut [Step<'a>],
-        since: DateTime<Utc>,
-    ) -> Result<(), StorageError> {
-        let retries: Vec<_> = steps
-            .iter()
-            .filter_map(|step| match step {
-                Step::Mint(mint) if self.is_retry(mint) => mint
-                    .instance
-                    .last_sync
-                    .as_ref()
-                    .map(|last| (mint.instance.number, last.issued_at, last.digest.clone())),
-                _ => None,
-            })
-            .collect();
-        if retries.is_empty() {
-            return Ok(());
-        }
-        let mut recorded: HashMap<i64, Vec<RecordedToken>> = HashMap::new();
-        for token in issuances::list_of_syncs(connection, &retries, since).await? {
-            recorded.entry(token.instance_number).or_default().push(token);
-        }
-        for step in steps {
-            let Step::Mint(mint) = step else { continue };
-            if !self.is_retry(mint) {
-                continue;
-            }
-            let tokens = recorded.remove(&mint.instance.number).unwrap_or_default();
-            // Only what is still granted is given again; else this is a sync like any other.
-            let plan = |token| TokenPlan::of_record(&self.catalog.catalog, &mint.granted, record(token));
-            let plans: Option<Vec<_>> = tokens.iter().map(plan).collect();
-            if let Some(plans) = plans.filter(|plans| !plans.is_empty()) {
-                let Step::Mint(mut mint) = std::mem::replace(step, Step::Refused(SyncError::Unauthenticated))
-                else {
-                    continue;
-                };
-                mint.plans = plans;
-                mint.jtis = tokens.iter().map(|token| token.jti).collect();
-                *step = Step::Recorded(mint);
-            }
-        }
-        Ok(())
-    }
-
-    fn is_retry(&self, mint: &Mint<'_>) -> bool {
-        let Some(last) = &mint.instance.last_sync else { return false };
-        let same_key = mint.idempotency.is_some()
-            && last.idempotency.as_deref() == mint.idempotency.as_ref().map(<[u8; 16]>::as_slice);
-        let within = if same_key { RETRY_WITH_KEY } else { RETRY };
-        // The ledger dates in whole seconds: within the time means to the second.
-        last.digest == mint.digest && self.now.trunc_subsecs(0) - last.issued_at <= within
-    }
-
     /// Records what instances told of themselves, where it is news.
     async fn record_reports(
         &self,
@@ -282,119 +215,6 @@ impl<'a> Batch<'a> {
         } else {
             instances::update_reported(connection, &reported, self.now).await
         }
-    }
-
-    /// Signs what a step records, or what it rebuilds.
-    fn sign(&self, step: &mut Step<'a>, signer: Option<&Signer>) -> Vec<IssuedToken> {
-        let Some(signer) = signer else { return Vec::new() };
-        match step {
-            Step::Refused(_) | Step::Twin(..) => Vec::new(),
-            Step::Mint(mint) | Step::Recorded(mint) => {
-                let plans = std::mem::take(&mut mint.plans);
-                let tokens = plans.into_iter().zip(&mint.jtis);
-                tokens.map(|(plan, jti)| self.token(mint.instance, plan, *jti, signer)).collect()
-            }
-        }
-    }
-
-    fn token(&self, instance: &InstanceFacts, plan: TokenPlan, jti: Jti, signer: &Signer) -> IssuedToken {
-        let bearer = Bearer {
-            issuer: self.shared.issuer(),
-            instance_id: instance.instance_id,
-            instance_uid: instance.uid,
-            realm: instance.situation.instance.realm.claim(),
-        };
-        let (backend, scopes) = (plan.backend(), plan.scopes().to_vec());
-        let (expires_at, ends_with_grant) = (plan.expires_at(), plan.ends_with_grant());
-        let token = signer.sign_compact(&plan.into_payload(&self.catalog.catalog, &bearer, jti));
-        IssuedToken { backend, scopes, expires_at, ends_with_grant, token }
-    }
-
-    fn answers(
-        &self,
-        requests: &[SyncRequest],
-        steps: Vec<Step<'a>>,
-        minted: Vec<Vec<IssuedToken>>,
-    ) -> Answers {
-        let mut minted = minted;
-        let mut answers: Answers = Vec::with_capacity(steps.len());
-        for (index, (step, request)) in steps.into_iter().zip(requests).enumerate() {
-            let (mint, tokens, is_retry) = match step {
-                Step::Refused(error) => {
-                    answers.push(Err(error));
-                    continue;
-                }
-                Step::Twin(first, mint) => (mint, minted_again(&answers, first), true),
-                Step::Mint(mint) => (mint, std::mem::take(&mut minted[index]), false),
-                Step::Recorded(mint) => (mint, std::mem::take(&mut minted[index]), true),
-            };
-            answers.push(Ok(self.granted(request, mint, tokens, is_retry)));
-        }
-        answers
-    }
-
-    fn granted(
-        &self,
-        request: &SyncRequest,
-        mint: Mint<'_>,
-        tokens: Vec<IssuedToken>,
-        is_retry: bool,
-    ) -> SyncAnswer {
-        let expiries: Vec<_> = tokens
-            .iter()
-            .map(|token| Expiry { expires_at: token.expires_at, ends_with_grant: token.ends_with_grant })
-            .collect();
-        let next_change_at = mint.decision.next_change_at;
-        SyncAnswer {
-            instance_uid: mint.instance.uid,
-            synced_at: self.now,
-            schedule: SyncSchedule::after(
-                self.now,
-                mint.instance.uid,
-                self.shared.sync_interval,
-                &expiries,
-                next_change_at,
-            ),
-            next_change_at,
-            tokens,
-            explained: request.explain.then(|| Box::new((mint.situation, mint.decision))),
-            catalog: Arc::clone(self.catalog),
-            key_set_version: self.facts.key_set_version,
-            is_retry,
-        }
-    }
-}
-
-/// Requests of one batch that are the same sync share the first one's tokens.
-fn find_twins(steps: &mut [Step<'_>]) {
-    let mut first: HashMap<(i64, [u8; 16]), usize> = HashMap::new();
-    for (index, step) in steps.iter_mut().enumerate() {
-        let Step::Mint(mint) = step else { continue };
-        if let Some(twin_of) = first.get(&(mint.instance.number, mint.digest)).copied() {
-            if let Step::Mint(mint) = std::mem::replace(step, Step::Refused(SyncError::Unauthenticated)) {
-                *step = Step::Twin(twin_of, mint);
-            }
-        } else {
-            first.insert((mint.instance.number, mint.digest), index);
-        }
-    }
-}
-
-fn minted_again(answers: &Answers, first: usize) -> Vec<IssuedToken> {
-    match answers.get(first) {
-        Some(Ok(answer)) => answer.tokens.clone(),
-        _ => Vec::new(),
-    }
-}
-
-fn record(token: &RecordedToken) -> TokenRecord<'_> {
-    TokenRecord {
-        backend: &token.backend,
-        scopes: &token.scopes,
-        seats: token.seats.and_then(|seats| u64::try_from(seats).ok()),
-        issued_at: token.issued_at,
-        expires_at: token.expires_at,
-        ends_with_grant: token.ends_with_grant,
     }
 }
 

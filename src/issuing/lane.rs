@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use sqlx::PgConnection;
 use tokio::sync::mpsc;
 
-use super::batch::{self, Answers, BatchError};
+use super::answers::Answers;
+use super::batch::{self, BatchError};
 use super::request::{SyncError, SyncRequest};
 use super::scope_sets::ScopeSets;
 use super::{Shared, Waiting};

@@ -1,0 +1,103 @@
+//! What a batch answers: signs the tokens of each sync that was granted, and shapes the answers.
+
+use std::sync::Arc;
+
+use super::batch::{Batch, Mint, Step};
+use super::request::{IssuedToken, SyncAnswer, SyncError, SyncRequest};
+use crate::domain::ids::Jti;
+use crate::domain::sync_schedule::{Expiry, SyncSchedule};
+use crate::domain::token_plan::{Bearer, TokenPlan};
+use crate::keystore::Signer;
+use crate::storage::facts::InstanceFacts;
+
+/// What each request of a batch is answered, in their order.
+pub(super) type Answers = Vec<Result<SyncAnswer, SyncError>>;
+
+impl<'a> Batch<'a> {
+    /// Signs what a step records, or what it rebuilds.
+    pub(super) fn sign(&self, step: &mut Step<'a>, signer: Option<&Signer>) -> Vec<IssuedToken> {
+        let Some(signer) = signer else { return Vec::new() };
+        match step {
+            Step::Refused(_) | Step::Twin(..) => Vec::new(),
+            Step::Mint(mint) | Step::Recorded(mint) => {
+                let plans = std::mem::take(&mut mint.plans);
+                let tokens = plans.into_iter().zip(&mint.jtis);
+                tokens.map(|(plan, jti)| self.token(mint.instance, plan, *jti, signer)).collect()
+            }
+        }
+    }
+
+    fn token(&self, instance: &InstanceFacts, plan: TokenPlan, jti: Jti, signer: &Signer) -> IssuedToken {
+        let bearer = Bearer {
+            issuer: self.shared.issuer(),
+            instance_id: instance.instance_id,
+            instance_uid: instance.uid,
+            realm: instance.situation.instance.realm.claim(),
+        };
+        let (backend, scopes) = (plan.backend(), plan.scopes().to_vec());
+        let (expires_at, ends_with_grant) = (plan.expires_at(), plan.ends_with_grant());
+        let token = signer.sign_compact(&plan.into_payload(&self.catalog.catalog, &bearer, jti));
+        IssuedToken { backend, scopes, expires_at, ends_with_grant, token }
+    }
+
+    pub(super) fn answers(
+        &self,
+        requests: &[SyncRequest],
+        steps: Vec<Step<'a>>,
+        minted: Vec<Vec<IssuedToken>>,
+    ) -> Answers {
+        let mut minted = minted;
+        let mut answers: Answers = Vec::with_capacity(steps.len());
+        for (index, (step, request)) in steps.into_iter().zip(requests).enumerate() {
+            let (mint, tokens, is_retry) = match step {
+                Step::Refused(error) => {
+                    answers.push(Err(error));
+                    continue;
+                }
+                Step::Twin(first, mint) => (mint, minted_again(&answers, first), true),
+                Step::Mint(mint) => (mint, std::mem::take(&mut minted[index]), false),
+                Step::Recorded(mint) => (mint, std::mem::take(&mut minted[index]), true),
+            };
+            answers.push(Ok(self.granted(request, mint, tokens, is_retry)));
+        }
+        answers
+    }
+
+    fn granted(
+        &self,
+        request: &SyncRequest,
+        mint: Mint<'_>,
+        tokens: Vec<IssuedToken>,
+        is_retry: bool,
+    ) -> SyncAnswer {
+        let expiries: Vec<_> = tokens
+            .iter()
+            .map(|token| Expiry { expires_at: token.expires_at, ends_with_grant: token.ends_with_grant })
+            .collect();
+        let next_change_at = mint.decision.next_change_at;
+        SyncAnswer {
+            instance_uid: mint.instance.uid,
+            synced_at: self.now,
+            schedule: SyncSchedule::after(
+                self.now,
+                mint.instance.uid,
+                self.shared.sync_interval,
+                &expiries,
+                next_change_at,
+            ),
+            next_change_at,
+            tokens,
+            explained: request.explain.then(|| Box::new((mint.situation, mint.decision))),
+            catalog: Arc::clone(self.catalog),
+            key_set_version: self.facts.key_set_version,
+            is_retry,
+        }
+    }
+}
+
+fn minted_again(answers: &Answers, first: usize) -> Vec<IssuedToken> {
+    match answers.get(first) {
+        Some(Ok(answer)) => answer.tokens.clone(),
+        _ => Vec::new(),
+    }
+}
