@@ -14,6 +14,7 @@ use std::time::Duration;
 use secrecy::{ExposeSecret, SecretString};
 
 pub use fields::{FIELDS, Field, Settings};
+pub(crate) use values::parse_duration;
 pub use values::{EnvironmentName, Issuer, LogFilter, LogFormat, Network};
 
 use reader::Reader;

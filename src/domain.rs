@@ -15,6 +15,7 @@ pub mod license;
 pub mod probes;
 pub mod sealed;
 pub mod subscription;
+pub mod sync_rhythm;
 pub mod sync_schedule;
 pub mod token_plan;
 pub mod version;

@@ -36,6 +36,8 @@ pub struct Circumstances<'a> {
     pub clock: &'a Clock,
     /// The catalog that decides now.
     pub catalog: &'a Catalog,
+    /// Whose keys sign.
+    pub environment: &'a str,
     /// How long access goes on after a paid term.
     pub grace: TimeDelta,
     pub keystore: &'a Keystore,

@@ -4,6 +4,7 @@ mod admin;
 mod authentication;
 mod backend_caller;
 mod body;
+mod caching;
 mod catalog;
 mod deny_list;
 mod deployments;

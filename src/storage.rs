@@ -31,6 +31,7 @@ pub mod licenses;
 pub mod sealed_secrets;
 pub mod signing_keys;
 pub mod subscriptions;
+pub mod sync_histories;
 
 mod creation;
 mod database;

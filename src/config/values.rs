@@ -126,26 +126,32 @@ impl Value for SocketAddr {
 }
 
 /// A whole number with a unit (`1500ms`, `90s`, `5m`, `8h`, `14d`), or whole seconds.
+///
+/// # Errors
+/// What the text must be.
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
+    let wrong = || "must be a duration above zero, such as `1500ms`, `90s`, `5m`, `8h` or `14d`".to_owned();
+    let unit_at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(unit_at);
+    let millis_per_unit: u64 = match unit {
+        "ms" => 1,
+        "" | "s" => 1_000,
+        "m" => 60 * 1_000,
+        "h" => 60 * 60 * 1_000,
+        "d" => 24 * 60 * 60 * 1_000,
+        _ => return Err(wrong()),
+    };
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    match number.checked_mul(millis_per_unit) {
+        // A hundred years: beyond it sums of times overflow, and nobody means it.
+        Some(millis @ 1..=3_155_760_000_000) => Ok(Duration::from_millis(millis)),
+        _ => Err(wrong()),
+    }
+}
+
 impl Value for Duration {
     fn parse(text: &str) -> Result<Self, String> {
-        let wrong =
-            || "must be a duration above zero, such as `1500ms`, `90s`, `5m`, `8h` or `14d`".to_owned();
-        let unit_at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-        let (number, unit) = text.split_at(unit_at);
-        let millis_per_unit: u64 = match unit {
-            "ms" => 1,
-            "" | "s" => 1_000,
-            "m" => 60 * 1_000,
-            "h" => 60 * 60 * 1_000,
-            "d" => 24 * 60 * 60 * 1_000,
-            _ => return Err(wrong()),
-        };
-        let number: u64 = number.parse().map_err(|_| wrong())?;
-        match number.checked_mul(millis_per_unit) {
-            // A hundred years: beyond it sums of times overflow, and nobody means it.
-            Some(millis @ 1..=3_155_760_000_000) => Ok(Self::from_millis(millis)),
-            _ => Err(wrong()),
-        }
+        parse_duration(text)
     }
 
     fn show(&self) -> Option<String> {

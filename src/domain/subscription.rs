@@ -42,6 +42,19 @@ words! {
     }
 }
 
+words! {
+    /// What a subscription's condition and its term come to at an instant.
+    SubscriptionState {
+        Active => "active",
+        Canceled => "canceled",
+        Expired => "expired",
+        /// The term is over, and what it granted goes on for a while.
+        InGrace => "in_grace",
+        NotStarted => "not_started",
+        Suspended => "suspended",
+    }
+}
+
 /// What a decision needs to know of a subscription.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SubscriptionStanding {
@@ -79,7 +92,14 @@ impl SubscriptionStanding {
     }
 }
 
-/// `at + by`, or the last instant there is.
+/// `at + by`, or the last instant that can be told.
 pub(crate) fn later(at: DateTime<Utc>, by: TimeDelta) -> DateTime<Utc> {
-    at.checked_add_signed(by).unwrap_or(DateTime::<Utc>::MAX_UTC)
+    at.checked_add_signed(by).map_or(LAST_INSTANT, |later| later.min(LAST_INSTANT)).max(at)
 }
+
+/// The last microsecond of the year 9999: RFC 3339 writes years with four digits (§5.6). Contracts without an end
+/// are often written so, and their grace has nowhere to go.
+const LAST_INSTANT: DateTime<Utc> = match DateTime::from_timestamp_micros(253_402_300_799_999_999) {
+    Some(instant) => instant,
+    None => DateTime::<Utc>::MAX_UTC,
+};

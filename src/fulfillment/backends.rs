@@ -3,14 +3,15 @@
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
-use super::{Changed, Circumstances, Expected, FulfillmentError, refusal};
+use super::{Changed, Circumstances, Expected, FulfillmentError, WrongValue, refusal};
 use crate::domain::backend::{KeyTrust, ProcessId};
 use crate::domain::catalog::BackendName;
 use crate::domain::credential::{Credential, CredentialKind};
-use crate::domain::key_ring::{Algorithm, Standing};
+use crate::domain::key_ring::{Algorithm, Purpose, Standing};
 use crate::keystore;
 use crate::storage::backends::{self, BackendRow};
 use crate::storage::deployments::{self, DeploymentRow};
+use crate::storage::signing_keys;
 
 /// A backend to be registered.
 #[derive(Clone, Debug)]
@@ -32,7 +33,7 @@ pub struct BackendPatch {
 /// Registers a backend.
 ///
 /// # Errors
-/// The catalog does not know it, or it is registered already.
+/// The catalog does not know it, no key of its algorithm is active, or it is registered already.
 pub async fn create(
     connection: &mut PgConnection,
     circumstances: &Circumstances<'_>,
@@ -44,6 +45,7 @@ pub async fn create(
         let wrong = refusal::unknown_name("name", new.name.as_str(), known);
         return Err(FulfillmentError::Invalid(vec![wrong]));
     }
+    refuse_without_key(connection, circumstances, new.alg).await?;
     let now = circumstances.date(connection).await?;
     let row = BackendRow {
         name: new.name,
@@ -65,7 +67,7 @@ pub async fn create(
 /// Amends a backend.
 ///
 /// # Errors
-/// It is not registered, or at another revision.
+/// It is not registered, or at another revision, or no key of its new algorithm is active.
 pub async fn amend(
     connection: &mut PgConnection,
     circumstances: &Circumstances<'_>,
@@ -74,6 +76,9 @@ pub async fn amend(
     patch: BackendPatch,
 ) -> Result<Changed<BackendRow>, FulfillmentError> {
     let before = find(connection, name, expected).await?;
+    if let Some(alg) = patch.alg.filter(|alg| *alg != before.alg) {
+        refuse_without_key(connection, circumstances, alg).await?;
+    }
     let now = circumstances.date(connection).await?;
     let mut after = next_revision(&before, now);
     after.alg = patch.alg.unwrap_or(after.alg);
@@ -122,6 +127,20 @@ pub async fn forget_deployment(
         ..before.clone()
     };
     Ok(Changed::without_effects(now, Some(before), after))
+}
+
+/// A backend of an algorithm without an active key would get no tokens at all.
+async fn refuse_without_key(
+    connection: &mut PgConnection,
+    circumstances: &Circumstances<'_>,
+    alg: Algorithm,
+) -> Result<(), FulfillmentError> {
+    let active = signing_keys::list_active(connection, circumstances.environment).await?;
+    if active.iter().any(|key| key.alg == alg && key.purpose == Purpose::AccessTokens) {
+        return Ok(());
+    }
+    let detail = format!("no {alg} key is active, so that its syncs would get no tokens; activate one first");
+    Err(FulfillmentError::Invalid(vec![WrongValue { member: "alg", code: "no_active_key", detail }]))
 }
 
 async fn find(

@@ -9,8 +9,7 @@ use super::term::{Moment, WordedTerm};
 use super::{Changed, Circumstances, Expected, FulfillmentError, Patch, WrongValue, refusal};
 use crate::domain::catalog::{Catalog, LicenseTypeName};
 use crate::domain::ids::{CustomerId, SubscriptionId};
-use crate::domain::subscription::Condition;
-use crate::domain::words::words;
+use crate::domain::subscription::{Condition, SubscriptionState};
 use crate::storage::subscriptions::{self, ConditionRow, SubscriptionFilter, SubscriptionRow};
 use crate::storage::{StorageError, customers, fences};
 
@@ -19,19 +18,6 @@ use crate::storage::{StorageError, customers, fences};
 pub struct Subscription {
     pub row: SubscriptionRow,
     pub conditions: Vec<ConditionRow>,
-}
-
-words! {
-    /// What a subscription's condition and its term come to at an instant.
-    SubscriptionState {
-        Active => "active",
-        Canceled => "canceled",
-        Expired => "expired",
-        /// The term is over, and what it granted goes on for a while.
-        InGrace => "in_grace",
-        NotStarted => "not_started",
-        Suspended => "suspended",
-    }
 }
 
 impl Subscription {

@@ -21,6 +21,7 @@ mod licenses;
 mod members;
 mod page;
 mod query;
+mod reports;
 mod resource;
 mod subscriptions;
 
@@ -119,6 +120,7 @@ pub(crate) fn configure(config: &mut ServiceConfig) {
         .service(
             verb("/admin/v1/backends/{name:[^/:]+}:rotate-token").route(post().to(backends::rotate_token)),
         )
+        .service(route("/admin/v1/reports/at-risk", "GET").route(get().to(reports::at_risk)))
         .service(
             route("/admin/v1/backends/{name:[^/:]+}/deployments", "GET").route(get().to(deployments::list)),
         )
@@ -185,6 +187,7 @@ fn verb(path: &str) -> Resource {
     licenses::read,
     licenses::reissue,
     licenses::revoke,
+    reports::at_risk,
     subscriptions::amend,
     subscriptions::cancel,
     subscriptions::create,

@@ -1,9 +1,10 @@
 //! `GET /v1/catalog`: what is sold, its public fields only.
 
-use actix_web::http::header::{CACHE_CONTROL, ETAG};
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
 
+use super::caching;
+use super::error::ApiError;
 use super::time::WireTime;
 use crate::app::App;
 use crate::domain::catalog::Catalog;
@@ -53,13 +54,10 @@ pub(crate) struct BackendView {
 /// `GET /v1/catalog`
 #[utoipa::path(get, path = "/v1/catalog", tag = "public", security(()),
     responses((status = 200, description = "What is sold", body = CatalogDocument)))]
-pub(crate) async fn read(app: web::Data<App>) -> HttpResponse {
+pub(crate) async fn read(request: HttpRequest, app: web::Data<App>) -> Result<HttpResponse, ApiError> {
     let current = app.catalog.load();
-    let digest = current.catalog.digest().as_str();
-    HttpResponse::Ok()
-        .insert_header((ETAG, format!("\"{digest}\"")))
-        .insert_header((CACHE_CONTROL, "public, max-age=300"))
-        .json(document(&current.catalog))
+    let json = serde_json::to_string(&document(&current.catalog)).map_err(ApiError::fault)?;
+    Ok(caching::cached(&request, current.catalog.digest().as_str(), "public, max-age=300", json))
 }
 
 fn document(catalog: &Catalog) -> CatalogDocument {

@@ -1,10 +1,10 @@
 //! Public keys: what is published now, and every key set that ever was.
 
-use actix_web::http::header::{CACHE_CONTROL, ETAG, IF_NONE_MATCH};
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
 use token_authority_verifier::Digest;
 
+use super::caching;
 use super::error::ApiError;
 use super::time::WireTime;
 use crate::app::App;
@@ -144,15 +144,8 @@ fn document(key_set: &StoredKeySet) -> Result<String, ApiError> {
 const CHANGES: &str = "public, max-age=300";
 const NEVER_CHANGES: &str = "public, max-age=31536000, immutable";
 
-/// A JSON answer under the digest of its bytes; 304 to whoever has these bytes already.
+/// A JSON answer under the digest of its bytes.
 fn cached(request: &HttpRequest, cache_control: &'static str, json: String) -> HttpResponse {
-    let etag = format!("\"{}\"", Digest::of(json.as_bytes()));
-    let known = request.headers().get_all(IF_NONE_MATCH).filter_map(|value| value.to_str().ok());
-    let is_known = known
-        .flat_map(|list| list.split(','))
-        .map(str::trim)
-        .any(|tag| tag == "*" || tag.trim_start_matches("W/") == etag);
-    let mut response = if is_known { HttpResponse::NotModified() } else { HttpResponse::Ok() };
-    response.insert_header((ETAG, etag)).insert_header((CACHE_CONTROL, cache_control));
-    if is_known { response.finish() } else { response.content_type("application/json").body(json) }
+    let digest = Digest::of(json.as_bytes()).to_string();
+    caching::cached(request, &digest, cache_control, json)
 }

@@ -6,7 +6,7 @@ use sqlx::{PgConnection, QueryBuilder, Row};
 use uuid::Uuid;
 
 use super::{StorageError, changed_one, decode};
-use crate::domain::ids::{InstanceId, InstanceUid, LicenseId, SubscriptionId};
+use crate::domain::ids::{CustomerId, InstanceId, InstanceUid, LicenseId, SubscriptionId};
 use crate::domain::instance::{Deployment, InstanceKind, InstanceState};
 
 /// One instance, less its credentials.
@@ -44,7 +44,9 @@ pub struct InstanceRow {
 pub struct InstanceFilter {
     pub license_id: Option<LicenseId>,
     pub subscription_id: Option<SubscriptionId>,
+    pub customer_id: Option<CustomerId>,
     pub instance_id: Option<InstanceId>,
+    pub kind: Option<InstanceKind>,
     pub state: Option<InstanceState>,
     pub contested: Option<bool>,
 }
@@ -96,6 +98,16 @@ pub async fn list(
     }
     if let Some(subscription) = filter.subscription_id {
         query.push(" and l.subscription_id = ").push_bind(subscription.as_uuid());
+    }
+    if let Some(customer) = filter.customer_id {
+        query.push(
+            " and i.license_id in (select l.id from licenses l join subscriptions s on s.id = l.subscription_id \
+                                   where s.customer_id = ",
+        );
+        query.push_bind(customer.as_uuid()).push(")");
+    }
+    if let Some(kind) = filter.kind {
+        query.push(" and i.kind = ").push_bind(kind.as_str());
     }
     if let Some(instance_id) = filter.instance_id {
         query.push(" and i.instance_id = ").push_bind(instance_id.as_uuid());

@@ -1,15 +1,15 @@
 //! Terms, plans and seats, with the timeline of their conditions.
 
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use chrono_tz::Tz;
 use sqlx::postgres::PgRow;
-use sqlx::{PgConnection, QueryBuilder, Row};
+use sqlx::{PgConnection, Postgres, QueryBuilder, Row};
 use uuid::Uuid;
 
 use super::{StorageError, changed_one, decode};
 use crate::domain::catalog::LicenseTypeName;
 use crate::domain::ids::{CustomerId, SubscriptionId};
-use crate::domain::subscription::{Condition, Term};
+use crate::domain::subscription::{Condition, SubscriptionState, Term};
 
 /// One subscription.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -49,8 +49,48 @@ pub struct SubscriptionFilter {
     pub customer_id: Option<CustomerId>,
     pub external_ref: Option<String>,
     pub condition: Option<Condition>,
+    pub state: Option<StateFilter>,
     pub license_type: Option<LicenseTypeName>,
     pub expires_before: Option<DateTime<Utc>>,
+}
+
+/// What subscriptions come to at an instant, by their condition and their term.
+#[derive(Clone, Copy, Debug)]
+pub struct StateFilter {
+    pub state: SubscriptionState,
+    pub at: DateTime<Utc>,
+    /// How long access goes on after a paid term.
+    pub grace: TimeDelta,
+}
+
+impl StateFilter {
+    fn push(self, query: &mut QueryBuilder<Postgres>) {
+        let Self { state, at, grace } = self;
+        let condition = match state {
+            SubscriptionState::Canceled => Condition::Canceled,
+            SubscriptionState::Suspended => Condition::Suspended,
+            SubscriptionState::Active
+            | SubscriptionState::Expired
+            | SubscriptionState::InGrace
+            | SubscriptionState::NotStarted => Condition::Active,
+        };
+        query.push(" and condition = ").push_bind(condition.as_str());
+        match state {
+            SubscriptionState::Active => {
+                query.push(" and starts_at <= ").push_bind(at).push(" and ends_at > ").push_bind(at);
+            }
+            SubscriptionState::Canceled | SubscriptionState::Suspended => {}
+            SubscriptionState::Expired => {
+                query.push(" and ends_at <= ").push_bind(at);
+                query.push(" and (trial or ends_at <= ").push_bind(at - grace).push(")");
+            }
+            SubscriptionState::InGrace => {
+                query.push(" and not trial and ends_at <= ").push_bind(at);
+                query.push(" and ends_at > ").push_bind(at - grace);
+            }
+            SubscriptionState::NotStarted => _ = query.push(" and starts_at > ").push_bind(at),
+        }
+    }
 }
 
 /// The subscription of this id.
@@ -129,6 +169,9 @@ pub async fn list(
     }
     if let Some(condition) = filter.condition {
         query.push(" and condition = ").push_bind(condition.as_str());
+    }
+    if let Some(state) = filter.state {
+        state.push(&mut query);
     }
     if let Some(license_type) = &filter.license_type {
         query.push(" and license_type = ").push_bind(license_type.as_str());

@@ -3,13 +3,16 @@
 mod callers;
 mod changes;
 mod crashes;
+mod explanations;
 mod imports;
 mod instances;
 mod lists;
 mod races;
 mod records;
+mod reports;
 mod retries;
 mod terms;
+mod trials;
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};

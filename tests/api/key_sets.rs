@@ -76,7 +76,9 @@ async fn a_key_set_is_found_by_its_number_and_verifies_as_published() {
 #[tokio::test]
 async fn who_has_the_newest_bytes_is_told_so_without_them() {
     let app = TestApp::start().await;
-    for path in ["/.well-known/jwks.json", "/v1/key-sets", "/v1/key-sets/1", "/v1/key-sets/latest"] {
+    for path in
+        ["/.well-known/jwks.json", "/v1/key-sets", "/v1/key-sets/1", "/v1/key-sets/latest", "/v1/catalog"]
+    {
         let first = send(app.request(Method::GET, path)).await;
         let etag = first.headers[ETAG].to_str().unwrap().to_owned();
         for known in [etag.clone(), format!("W/{etag}"), format!("\"other\", {etag}"), "*".to_owned()] {

@@ -116,6 +116,7 @@ impl Demo<'_> {
         Circumstances {
             clock: self.clock,
             catalog: self.catalog,
+            environment: self.settings.environment.as_str(),
             grace: TimeDelta::days(self.settings.grace_days.into()),
             keystore: self.keystore,
         }

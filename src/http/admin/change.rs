@@ -41,6 +41,10 @@ pub(crate) struct ChangedView<V> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     token: Option<String>,
+    /// Nothing was changed. A record that would be new has an id that will never be.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schema(required = false)]
+    validate_only: bool,
 }
 
 impl Desk {
@@ -66,6 +70,7 @@ impl Desk {
         let circumstances = Circumstances {
             clock: &app.clock,
             catalog: &catalog.catalog,
+            environment: app.settings.environment.as_str(),
             grace: app.grace(),
             keystore: &app.keystore,
         };
@@ -103,6 +108,7 @@ impl Desk {
             effects: EffectsView::from(changed.effects),
             activation_code: None,
             token: None,
+            validate_only,
         };
         if let Some(secret) = secret.filter(|_| !validate_only) {
             let shown = Some(secret.expose().to_owned());
@@ -116,9 +122,11 @@ impl Desk {
             }
         }
         let is_new = changed.before.is_none();
+        // After a trial the record is as it was: whoever may change but not read it learns its tag so.
+        let standing = if validate_only { changed.before.as_ref() } else { Some(&changed.after) };
         Ok(Answer {
             status: if is_new { StatusCode::CREATED } else { StatusCode::OK },
-            etag: Some(changed.after.etag()).filter(|_| !validate_only),
+            etag: standing.map(Resource::etag),
             location: Some(changed.after.path()).filter(|_| is_new && !validate_only),
             body: serde_json::to_vec(&view).map_err(ApiError::fault)?,
         })

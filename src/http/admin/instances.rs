@@ -131,6 +131,8 @@ impl From<&IssuedTokenRow> for IssuanceView {
 #[utoipa::path(get, operation_id = "instances_list", path = "/admin/v1/instances", tag = "instances (admin)", security(("admin_token" = ["fulfillment:read"])),
     params(("license_id" = inline(Option<uuid::Uuid>), Query, nullable = false),
            ("subscription_id" = inline(Option<uuid::Uuid>), Query, nullable = false),
+           ("customer_id" = inline(Option<uuid::Uuid>), Query, nullable = false),
+           ("kind" = inline(Option<String>), Query, nullable = false, description = "`production`, `staging` or `development`"),
            ("instance_id" = inline(Option<uuid::Uuid>), Query, nullable = false),
            ("state" = inline(Option<String>), Query, nullable = false, description = "`active`, `blocked` or `released`"),
            ("contested" = inline(Option<bool>), Query, nullable = false, description = "Whether two installations share the identity"),
@@ -142,6 +144,8 @@ pub(crate) async fn list(desk: Desk) -> Result<HttpResponse, ApiError> {
     let filter = InstanceFilter {
         license_id: query.parse("license_id"),
         subscription_id: query.parse("subscription_id"),
+        customer_id: query.parse("customer_id"),
+        kind: query.parse("kind"),
         instance_id: query.parse("instance_id"),
         state: query.parse("state"),
         contested: query.parse("contested"),

@@ -58,12 +58,21 @@ impl<C: Display> Page<C> {
         let limit = usize::try_from(self.limit).map_err(ApiError::fault)?;
         let has_more = rows.len() > limit;
         rows.truncate(limit);
-        let last = rows.last().filter(|_| has_more);
-        let next_page_token = match last {
-            Some(last) => Some(self.seal(&desk.app.keystore, &key(last))?),
-            None => None,
-        };
-        let items = rows.iter().map(view).collect();
+        let last = rows.last().filter(|_| has_more).map(key);
+        self.shown(desk, rows.iter().map(view).collect(), last)
+    }
+
+    /// The page with these items; another follows after `last`, if there is one.
+    ///
+    /// # Errors
+    /// A fault.
+    pub(crate) fn shown<V: Serialize>(
+        &self,
+        desk: &Desk,
+        items: Vec<V>,
+        last: Option<C>,
+    ) -> Result<HttpResponse, ApiError> {
+        let next_page_token = last.map(|last| self.seal(&desk.app.keystore, &last)).transpose()?;
         Ok(HttpResponse::Ok().json(PageView::<V> { items, next_page_token }))
     }
 

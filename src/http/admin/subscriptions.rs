@@ -21,7 +21,7 @@ use crate::http::body::Body;
 use crate::http::error::ApiError;
 use crate::http::parameters::Invalid;
 use crate::http::time::WireTime;
-use crate::storage::subscriptions::{self as rows, SubscriptionFilter};
+use crate::storage::subscriptions::{self as rows, StateFilter, SubscriptionFilter};
 
 /// A subscription to be recorded.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
@@ -182,7 +182,8 @@ pub(crate) async fn create(desk: Desk, body: Body) -> Result<HttpResponse, ApiEr
 /// `GET /admin/v1/subscriptions`
 #[utoipa::path(get, operation_id = "subscriptions_list", path = "/admin/v1/subscriptions", tag = "subscriptions", security(("admin_token" = ["fulfillment:read"])),
     params(("customer_id" = inline(Option<uuid::Uuid>), Query, nullable = false),
-           ("condition" = inline(Option<String>), Query, nullable = false, description = "`active`, `suspended` or `canceled`"),
+           ("state" = inline(Option<String>), Query, nullable = false, description = "`not_started`, `active`, `in_grace`, `expired`, `suspended` or `canceled`"),
+           ("condition" = inline(Option<String>), Query, nullable = false, description = "`active`, `suspended` or `canceled`, whatever the term says"),
            ("license_type" = inline(Option<String>), Query, nullable = false),
            ("expires_before" = inline(Option<chrono::DateTime<chrono::Utc>>), Query, nullable = false, description = "Terms that end before this instant"),
            ("external_ref" = inline(Option<String>), Query, nullable = false), Pages),
@@ -194,6 +195,10 @@ pub(crate) async fn list(desk: Desk) -> Result<HttpResponse, ApiError> {
         customer_id: query.parse("customer_id"),
         external_ref: query.text("external_ref"),
         condition: query.parse::<Condition>("condition"),
+        state: query.parse("state").map(|state| {
+            let Seen { now: at, grace } = desk.seen();
+            StateFilter { state, at, grace }
+        }),
         license_type: query.parse("license_type"),
         expires_before: query.instant("expires_before"),
     };

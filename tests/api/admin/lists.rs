@@ -109,6 +109,9 @@ async fn filters_are_joined_by_and() {
         ("expires_before=2027-06-01T00:00:00Z".to_owned(), vec![0, 2]),
         ("expires_before=2027-06-01T00:00:00Z&condition=suspended".to_owned(), vec![2]),
         (format!("{customer}&condition=suspended"), vec![]),
+        ("state=suspended".to_owned(), vec![2]),
+        (format!("{customer}&state=active"), vec![0, 1]),
+        ("state=not_started".to_owned(), vec![]),
     ] {
         let found = app.admin_get(&format!("/admin/v1/subscriptions?{filter}")).await;
         // Made in one millisecond, they are in no order of their own.
@@ -143,6 +146,17 @@ async fn licenses_instances_and_purchases_are_found_by_what_they_belong_to() {
             vec![&second.uid],
         ),
         (format!("/admin/v1/instances?instance_id={}", first.instance_id), "instance_uid", vec![&first.uid]),
+        (
+            format!("/admin/v1/instances?customer_id={}", sold.customer_id),
+            "instance_uid",
+            vec![&first.uid, &second.uid],
+        ),
+        (
+            format!("/admin/v1/instances?customer_id={}&state=active&kind=production", sold.customer_id),
+            "instance_uid",
+            vec![&first.uid],
+        ),
+        ("/admin/v1/instances?kind=staging".to_owned(), "instance_uid", vec![]),
         ("/admin/v1/instances?contested=true".to_owned(), "instance_uid", vec![]),
         (format!("/admin/v1/subscriptions/{subscription}/add-on-purchases?add_on=duo_core"), "id", vec![]),
     ] {

@@ -3,7 +3,7 @@
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::{change, changed, effects, new_subscription, refused_post};
+use super::{change, changed, complaints, effects, new_subscription, refused_post};
 use crate::support::app::{TestApp, activate, activation, fresh_uuid, sell, send, text};
 
 const NOW: &str = "2026-11-20T12:00:00Z";
@@ -231,6 +231,17 @@ async fn a_backend_is_registered_under_its_catalog_name_and_given_a_token() {
     let problem = refused_post(&app, "/admin/v1/backends", &body, StatusCode::CONFLICT, "conflict").await;
     assert_eq!(problem["existing"], "ai_gateway");
     let record = "/admin/v1/backends/ai_gateway";
+    // It would get no tokens at all.
+    for refused in [
+        change(&app, Method::PATCH, record, record, json!({ "alg": "RS256" })).await,
+        send(app.admin(Method::POST, "/admin/v1/backends").json(
+            &json!({ "name": "security_gateway", "alg": "RS256", "trust": "embedded", "min_live": 2 }),
+        ))
+        .await,
+    ] {
+        let problem = refused.refused(StatusCode::UNPROCESSABLE_ENTITY, "invalid_parameters");
+        assert_eq!(complaints(&problem), [("/alg", "no_active_key")]);
+    }
     let patched =
         changed(&app, Method::PATCH, record, record, json!({ "trust": "discovery", "min_live": 0 })).await;
     assert_eq!((&patched["trust"], &patched["min_live"]), (&json!("discovery"), &json!(0)));

@@ -2,6 +2,7 @@
 
 use reqwest::{Method, StatusCode};
 use serde_json::json;
+use token_authority::domain::subscription::SubscriptionState;
 
 use super::{change, changed, complaints, effects, new_subscription};
 use crate::support::app::{TestApp, activate, sell, text};
@@ -75,10 +76,28 @@ async fn a_subscription_tells_what_its_term_and_condition_come_to() {
     ] {
         app.clock.set(now.parse().unwrap());
         assert_eq!(app.admin_get(&record).await["state"], state, "{now}");
+        assert_eq!(listed_under(&app).await, [state], "{now}");
     }
     changed(&app, Method::PATCH, &record, &record, json!({ "trial": true })).await;
     app.clock.set("2027-11-10T00:00:00Z".parse().unwrap());
     assert_eq!(app.admin_get(&record).await["state"], "expired");
+    assert_eq!(listed_under(&app).await, ["expired"]);
+    changed(&app, Method::POST, &format!("{record}:suspend"), &record, json!({ "reason": "unpaid" })).await;
+    assert_eq!(listed_under(&app).await, ["suspended"]);
+    changed(&app, Method::POST, &format!("{record}:cancel"), &record, json!({ "reason": "unpaid" })).await;
+    assert_eq!(listed_under(&app).await, ["canceled"]);
+}
+
+/// The states whose list shows the only subscription.
+async fn listed_under(app: &TestApp) -> Vec<&'static str> {
+    let mut under = Vec::new();
+    for state in SubscriptionState::ALL {
+        let listed = app.admin_get(&format!("/admin/v1/subscriptions?state={state}")).await;
+        if listed["items"] != json!([]) {
+            under.push(state.as_str());
+        }
+    }
+    under
 }
 
 #[tokio::test]

@@ -182,6 +182,7 @@ impl Sender {
         let circumstances = Circumstances {
             clock: &app.clock,
             catalog: &catalog.catalog,
+            environment: app.settings.environment.as_str(),
             grace: app.grace(),
             keystore: &app.keystore,
         };
