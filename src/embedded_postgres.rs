@@ -73,7 +73,7 @@ impl Cluster {
     pub fn start_throwaway(search: &Search, durability: Durability) -> Result<Self, ClusterError> {
         let account = Account::for_server()?;
         let programs = Programs::find(search, &account)?;
-        let place = Place::throwaway(&account)?;
+        let place = Place::throwaway(&account, durability)?;
         Self::start(place, programs, account, durability, None)
     }
 

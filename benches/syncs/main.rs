@@ -94,7 +94,8 @@ fn measure(arguments: &Arguments) -> Outcome<()> {
         Some(url) => rounds::run(arguments, url)?,
         None => {
             let search = Search::everywhere(None, rounds::progress);
-            let cluster = Cluster::start_throwaway(&search, Durability::Durable)?;
+            let mut cluster = Cluster::start_throwaway(&search, Durability::Durable)?;
+            databases::tune(&mut cluster)?;
             let report = rounds::run(arguments, &cluster.url("postgres"))?;
             cluster.stop()?;
             report

@@ -21,7 +21,7 @@ use nix::sys::statvfs::statvfs;
 
 use super::folders::{is_ours_alone, make_directory, make_new, random_name, remove_all};
 use super::lock::{DirectoryLock, acquire_within};
-use super::{Account, ClusterError};
+use super::{Account, ClusterError, Durability};
 
 use elsewhere::{
     belongs_to, read_owner, read_pointer, read_pointer_of, remove_orphans, write_owner, write_pointer,
@@ -109,13 +109,17 @@ impl Place {
         Ok((place, account))
     }
 
-    /// A place that nobody else has: in memory where there is room, since it need not outlive a power loss,
-    /// else in the system's folder for such things.
-    pub(super) fn throwaway(account: &Account) -> Result<Self, ClusterError> {
+    /// A place that nobody else has, in the system's folders for such things. What need not be durable is in
+    /// memory where there is room; what must be is on a disk, or forcing it there would cost nothing.
+    pub(super) fn throwaway(account: &Account, durability: Durability) -> Result<Self, ClusterError> {
         let memory = Path::new(MEMORY);
         let named = std::env::temp_dir();
-        let disk = [named.as_path(), Path::new("/tmp"), Path::new("/var/tmp")];
-        let fast = has_room(memory) && account.can_enter(memory);
+        // Of the two that every system has, `/tmp` is the one that may itself be memory.
+        let disk = match durability {
+            Durability::Durable => [Path::new("/var/tmp"), named.as_path(), Path::new("/tmp")],
+            Durability::Unsafe => [named.as_path(), Path::new("/tmp"), Path::new("/var/tmp")],
+        };
+        let fast = durability == Durability::Unsafe && has_room(memory) && account.can_enter(memory);
         let found = if fast { Some(memory) } else { disk.into_iter().find(|base| account.can_enter(base)) };
         let Some(base) = found else {
             let (account, tried) = (account.name().to_owned(), "/tmp, /var/tmp".to_owned());
