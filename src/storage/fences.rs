@@ -22,7 +22,8 @@ pub async fn begin_batch(connection: &mut PgConnection, uids: &[InstanceUid]) ->
     locks.sort_unstable();
     locks.dedup();
     let mut script = format!("BEGIN; SELECT pg_advisory_xact_lock_shared({MINT_FENCE}, 0)");
-    script.push_str("; SELECT pg_advisory_xact_lock(k) FROM unnest('{");
+    // Counted, so that one row comes back and not one for each lock.
+    script.push_str("; SELECT count(pg_advisory_xact_lock(k)) FROM unnest('{");
     for (index, lock) in locks.iter().enumerate() {
         // Writing to a string cannot fail.
         let _ = write!(script, "{}{lock}", if index == 0 { "" } else { "," });
