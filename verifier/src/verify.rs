@@ -2,17 +2,17 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::algorithm::Algorithm;
 use crate::base64url;
 use crate::claims::Claims;
+use crate::denials::Denials;
+use crate::digest::Digest;
 use crate::header::Header;
-use crate::jwk::Jwk;
-use crate::jws::{ProtectedHeader, Typ};
+use crate::jws::Typ;
 use crate::key_set::KeySet;
 use crate::kid::Kid;
 use crate::manifest::{Denial, Manifest, ManifestError, Purpose};
-use crate::prepared_key::PreparedKey;
 use crate::signed::Verified;
+use crate::trusted_key::TrustedKey;
 use crate::verify_error::{Malformed, VerifyError};
 
 /// Tolerated difference between the issuer's clock and the verifier's, where no manifest says otherwise.
@@ -30,6 +30,7 @@ pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
 /// network.
 #[derive(Clone, Debug)]
 pub struct Verifier {
+    key_set: KeySetName,
     issuer: String,
     audience: String,
     /// Sorted by kid.
@@ -39,26 +40,19 @@ pub struct Verifier {
     max_token_bytes: usize,
 }
 
-/// A key, and everything about it that does not depend on a token.
-#[derive(Clone, Debug)]
-struct TrustedKey {
-    jwk: Jwk,
-    prepared: PreparedKey,
-    /// The header of its tokens as our issuer spells it: most tokens need no JSON parser to find their key.
-    usual_header: ProtectedHeader,
-    purpose: Purpose,
-    for_audience: bool,
-    /// The last second at which anything that it signed is valid.
-    not_after: Option<i64>,
-    denied: Denied,
-}
-
-/// Which of a key's tokens are denied.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Denied {
-    None,
-    IssuedAfter(i64),
-    All,
+/// How a key set is named to people.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum KeySetName {
+    /// A plain set has no number: the digest of its canonical JSON.
+    Digest(Digest),
+    /// A version of an environment's chain.
+    Version {
+        /// The environment.
+        environment: String,
+        /// Its version.
+        version: u32,
+    },
 }
 
 impl Verifier {
@@ -69,6 +63,7 @@ impl Verifier {
     #[must_use]
     pub fn from_key_set(keys: &KeySet, issuer: impl Into<String>, audience: impl Into<String>) -> Self {
         Self {
+            key_set: KeySetName::Digest(keys.digest()),
             issuer: issuer.into(),
             audience: audience.into(),
             keys: keys.iter().map(|key| TrustedKey::new(key.clone(), Purpose::AccessTokens)).collect(),
@@ -104,7 +99,10 @@ impl Verifier {
         if !keys.iter().any(|key| key.purpose == Purpose::AccessTokens && key.for_audience) {
             return Err(ManifestError::Audience);
         }
+        let key_set =
+            KeySetName::Version { environment: manifest.environment.clone(), version: manifest.version };
         let verifier = Self {
+            key_set,
             issuer: manifest.issuer.clone(),
             audience,
             keys,
@@ -145,6 +143,12 @@ impl Verifier {
     pub fn with_max_token_bytes(mut self, max_token_bytes: usize) -> Self {
         self.max_token_bytes = max_token_bytes;
         self
+    }
+
+    /// Which key set this is, for logs and for the answer of a 401.
+    #[must_use]
+    pub fn key_set(&self) -> &KeySetName {
+        &self.key_set
     }
 
     /// The issuer whose tokens are accepted.
@@ -188,8 +192,17 @@ impl Verifier {
     }
 
     fn verify_as(&self, typ: Typ, token: &str, now: SystemTime) -> Result<Claims, VerifyError> {
-        let now = unix_seconds(now);
+        Ok(self.examine(typ, token, unix_seconds(now), &Denials::default())?.0)
+    }
 
+    /// What the token says, and the place of its key; `denials` adds to what the keys themselves say.
+    pub(crate) fn examine(
+        &self,
+        typ: Typ,
+        token: &str,
+        now: i64,
+        denials: &Denials,
+    ) -> Result<(Claims, usize), VerifyError> {
         // 1. The form: three parts, not too long.
         if token.len() > self.max_token_bytes {
             return Err(VerifyError::TooLarge { limit: self.max_token_bytes });
@@ -197,8 +210,9 @@ impl Verifier {
         let parts = Parts::of(token)?;
 
         // 2. The header names a key. Everything else is a property of that key.
-        let key = self.key_for(typ, parts.header)?;
-        key.check_standing(now)?;
+        let place = self.place_for(typ, parts.header)?;
+        let key = &self.keys[place];
+        key.check_standing(place, now, denials)?;
 
         // 3. The signature, over the very characters received.
         key.prepared.check(parts.signed, parts.signature)?;
@@ -207,16 +221,42 @@ impl Verifier {
         let payload =
             base64url::decode(parts.payload).ok_or(VerifyError::Malformed(Malformed::PayloadEncoding))?;
         let claims = Claims::from_json(&payload)?;
-        self.check_claims(&claims, key, now)?;
-        Ok(claims)
+        self.check_addressed(&claims)?;
+        self.check_times(&claims, now)?;
+        key.check_issued(place, claims.iat, now, denials)?;
+        Ok((claims, place))
     }
 
-    fn key_for(&self, typ: Typ, header: &str) -> Result<&TrustedKey, VerifyError> {
-        let usual = self.keys.iter().find(|key| key.usual_header.encoded() == header);
-        if let Some(key) = usual.filter(|_| typ == Typ::AccessToken) {
-            key.check_purpose()?;
-            key.prepared.check_supported()?;
-            return Ok(key);
+    /// All that can have changed since the token passed: the key's standing, the times, the denials.
+    pub(crate) fn check_again(
+        &self,
+        claims: &Claims,
+        place: usize,
+        now: i64,
+        denials: &Denials,
+    ) -> Result<(), VerifyError> {
+        let key = self.keys.get(place).ok_or(VerifyError::KidUnknown)?;
+        key.check_standing(place, now, denials)?;
+        self.check_times(claims, now)?;
+        key.check_issued(place, claims.iat, now, denials)
+    }
+
+    /// How many keys there are, of any purpose.
+    pub(crate) fn key_count(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// The place of a key, the same for as long as this verifier lives.
+    pub(crate) fn place_of(&self, kid: Kid) -> Option<usize> {
+        self.keys.binary_search_by_key(&kid, |key| key.jwk.kid()).ok()
+    }
+
+    fn place_for(&self, typ: Typ, header: &str) -> Result<usize, VerifyError> {
+        let usual = self.keys.iter().position(|key| key.usual_header.encoded() == header);
+        if let Some(place) = usual.filter(|_| typ == Typ::AccessToken) {
+            self.keys[place].check_purpose()?;
+            self.keys[place].prepared.check_supported()?;
+            return Ok(place);
         }
         let json = base64url::decode(header).ok_or(VerifyError::Malformed(Malformed::HeaderEncoding))?;
         let header = Header::from_json(&json).map_err(|_| VerifyError::Malformed(Malformed::Header))?;
@@ -232,17 +272,17 @@ impl Verifier {
         let kid = header.kid.ok_or(VerifyError::KidMissing)?;
         // Whatever is no thumbprint is no key of ours either.
         let kid: Kid = kid.parse().map_err(|_| VerifyError::KidUnknown)?;
-        let index = self.keys.binary_search_by_key(&kid, |key| key.jwk.kid());
-        let key = &self.keys[index.map_err(|_| VerifyError::KidUnknown)?];
+        let place = self.place_of(kid).ok_or(VerifyError::KidUnknown)?;
+        let key = &self.keys[place];
         key.check_purpose()?;
         if header.alg.as_deref() != Some(key.algorithm().name()) {
             return Err(VerifyError::AlgMismatch);
         }
         key.prepared.check_supported()?;
-        Ok(key)
+        Ok(place)
     }
 
-    fn check_claims(&self, claims: &Claims, key: &TrustedKey, now: i64) -> Result<(), VerifyError> {
+    fn check_addressed(&self, claims: &Claims) -> Result<(), VerifyError> {
         if claims.iss != self.issuer {
             return Err(VerifyError::IssuerMismatch);
         }
@@ -252,6 +292,10 @@ impl Verifier {
         if claims.exp.checked_sub(claims.iat).is_none_or(|life| life > self.max_token_ttl) {
             return Err(VerifyError::LifeTooLong { limit: self.max_token_ttl });
         }
+        Ok(())
+    }
+
+    fn check_times(&self, claims: &Claims, now: i64) -> Result<(), VerifyError> {
         let (earliest, latest) = (now.saturating_sub(self.leeway), now.saturating_add(self.leeway));
         if claims.iat > latest {
             return Err(VerifyError::IssuedInFuture { ahead: claims.iat.saturating_sub(now) });
@@ -263,58 +307,7 @@ impl Verifier {
         if claims.exp <= earliest {
             return Err(VerifyError::Expired { ago: now.saturating_sub(claims.exp) });
         }
-        match key.denied {
-            Denied::IssuedAfter(last) if claims.iat > last => Err(VerifyError::KeyDenied),
-            _ => Ok(()),
-        }
-    }
-}
-
-impl TrustedKey {
-    fn new(jwk: Jwk, purpose: Purpose) -> Self {
-        let usual_header = ProtectedHeader::new(Typ::AccessToken, jwk.algorithm(), jwk.kid());
-        let prepared = PreparedKey::new(&jwk);
-        Self {
-            jwk,
-            prepared,
-            usual_header,
-            purpose,
-            for_audience: true,
-            not_after: None,
-            denied: Denied::None,
-        }
-    }
-
-    fn algorithm(&self) -> Algorithm {
-        self.jwk.algorithm()
-    }
-
-    fn check_purpose(&self) -> Result<(), VerifyError> {
-        if self.purpose == Purpose::AccessTokens { Ok(()) } else { Err(VerifyError::KeyPurpose) }
-    }
-
-    /// Whether anything that the key signs for us can be valid now.
-    fn check_standing(&self, now: i64) -> Result<(), VerifyError> {
-        if !self.for_audience {
-            return Err(VerifyError::KeyAudience);
-        }
-        if self.denied == Denied::All {
-            return Err(VerifyError::KeyDenied);
-        }
-        match self.not_after {
-            Some(not_after) if now > not_after => {
-                Err(VerifyError::KeyExpired { ago: now.saturating_sub(not_after) })
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn deny(&mut self, denial: Denial) {
-        self.denied = match (self.denied, denial.iat_after) {
-            (Denied::All, _) | (_, None) => Denied::All,
-            (Denied::None, Some(last)) => Denied::IssuedAfter(last.unix()),
-            (Denied::IssuedAfter(one), Some(other)) => Denied::IssuedAfter(one.min(other.unix())),
-        };
+        Ok(())
     }
 }
 
@@ -339,7 +332,7 @@ impl<'a> Parts<'a> {
     }
 }
 
-fn seconds(duration: Duration) -> i64 {
+pub(crate) fn seconds(duration: Duration) -> i64 {
     i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
 }
 
@@ -361,6 +354,10 @@ mod tests {
     #[cfg(not(feature = "rs256"))]
     #[test]
     fn a_build_without_rs256_reads_rsa_keys_and_refuses_their_tokens() {
+        use crate::algorithm::Algorithm;
+        use crate::jwk::Jwk;
+        use crate::jws::ProtectedHeader;
+
         let modulus = [&[0xff; 255][..], &[1]].concat();
         let key = Jwk::from_rsa_public(&modulus, &[1, 0, 1]).unwrap();
         let header = ProtectedHeader::new(Typ::AccessToken, Algorithm::Rs256, key.kid());

@@ -1,6 +1,7 @@
 //! Why a token was refused: a stable code for programs, a sentence for people.
 
 use crate::claims::ClaimsError;
+use crate::reason::Reason;
 
 /// Why a token was refused.
 ///
@@ -96,6 +97,10 @@ pub enum VerifyError {
         /// Seconds since `exp`.
         ago: i64,
     },
+    /// `deny_list_stale`; found before anything else, and only where a
+    /// [`LiveVerifier`](crate::LiveVerifier::refusing_when_stale) was told so.
+    #[error("this backend has no fresh deny list, and is set to refuse every token until it has one")]
+    DenyListStale,
 }
 
 /// What of a token could not be read.
@@ -123,30 +128,37 @@ impl VerifyError {
     /// The stable name of the reason, in `snake_case`.
     #[must_use]
     pub const fn code(&self) -> &'static str {
+        self.reason().code()
+    }
+
+    /// The reason alone, with its cause and remedy.
+    #[must_use]
+    pub const fn reason(&self) -> Reason {
         match self {
-            Self::TooLarge { .. } => "too_large",
-            Self::Malformed(_) | Self::Claims(ClaimsError::Malformed) => "malformed",
-            Self::CritUnsupported => "crit_unsupported",
-            Self::KeyInHeader => "key_in_header",
-            Self::TypWrong => "typ_wrong",
-            Self::KidMissing => "kid_missing",
-            Self::KidUnknown => "kid_unknown",
-            Self::KeyPurpose => "key_purpose",
-            Self::AlgMismatch => "alg_mismatch",
-            Self::AlgUnsupported => "alg_unsupported",
-            Self::KeyAudience => "key_audience",
-            Self::KeyDenied => "key_denied",
-            Self::KeyExpired { .. } => "key_expired",
-            Self::SignatureInvalid => "signature_invalid",
-            Self::Claims(ClaimsError::Duplicate(_) | ClaimsError::DuplicateUnknown) => "claim_duplicate",
-            Self::Claims(ClaimsError::Type(_)) => "claim_type",
-            Self::Claims(ClaimsError::Missing(_)) => "claim_missing",
-            Self::IssuerMismatch => "issuer_mismatch",
-            Self::AudienceMismatch => "audience_mismatch",
-            Self::LifeTooLong { .. } => "life_too_long",
-            Self::IssuedInFuture { .. } => "issued_in_future",
-            Self::NotYetValid { .. } => "not_yet_valid",
-            Self::Expired { .. } => "expired",
+            Self::TooLarge { .. } => Reason::TooLarge,
+            Self::Malformed(_) | Self::Claims(ClaimsError::Malformed) => Reason::Malformed,
+            Self::CritUnsupported => Reason::CritUnsupported,
+            Self::KeyInHeader => Reason::KeyInHeader,
+            Self::TypWrong => Reason::TypWrong,
+            Self::KidMissing => Reason::KidMissing,
+            Self::KidUnknown => Reason::KidUnknown,
+            Self::KeyPurpose => Reason::KeyPurpose,
+            Self::AlgMismatch => Reason::AlgMismatch,
+            Self::AlgUnsupported => Reason::AlgUnsupported,
+            Self::KeyAudience => Reason::KeyAudience,
+            Self::KeyDenied => Reason::KeyDenied,
+            Self::KeyExpired { .. } => Reason::KeyExpired,
+            Self::SignatureInvalid => Reason::SignatureInvalid,
+            Self::Claims(ClaimsError::Duplicate(_) | ClaimsError::DuplicateUnknown) => Reason::ClaimDuplicate,
+            Self::Claims(ClaimsError::Type(_)) => Reason::ClaimType,
+            Self::Claims(ClaimsError::Missing(_)) => Reason::ClaimMissing,
+            Self::IssuerMismatch => Reason::IssuerMismatch,
+            Self::AudienceMismatch => Reason::AudienceMismatch,
+            Self::LifeTooLong { .. } => Reason::LifeTooLong,
+            Self::IssuedInFuture { .. } => Reason::IssuedInFuture,
+            Self::NotYetValid { .. } => Reason::NotYetValid,
+            Self::Expired { .. } => Reason::Expired,
+            Self::DenyListStale => Reason::DenyListStale,
         }
     }
 }

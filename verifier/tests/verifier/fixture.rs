@@ -4,8 +4,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ed25519_dalek::{Signer as _, SigningKey};
 use token_authority_verifier::{
-    Algorithm, Claims, Denial, Digest, Jwk, KeySet, Kid, Manifest, ManifestKey, ProtectedHeader, Purpose,
-    Root, SignedManifest, SignedRoot, Timestamp, Typ, Verified, compact,
+    Algorithm, Claims, Denial, DenyList, DenyListEntry, Digest, Jwk, KeySet, Kid, LiveVerifier, Manifest,
+    ManifestKey, ProtectedHeader, Purpose, Root, SignedManifest, SignedRoot, Timestamp, Typ, Verified,
+    compact,
 };
 
 pub(crate) const ISSUER: &str = "https://authority.example.com";
@@ -185,6 +186,37 @@ impl Keys {
 
     pub(crate) fn verified_manifest(&self) -> Verified<Manifest> {
         self.signed_manifest().verify(&self.verified_root()).unwrap()
+    }
+}
+
+impl Keys {
+    /// A verifier as a backend's process holds it.
+    pub(crate) fn live(&self) -> LiveVerifier {
+        let jwks = self.key_set().to_canonical_json();
+        LiveVerifier::new(self.verified_manifest(), jwks.as_bytes(), AUDIENCE).unwrap()
+    }
+
+    /// A deny list as the issuer signs it: the key, the last `iat` that is still believed, until when.
+    pub(crate) fn signed_deny_list(
+        &self,
+        serial: u64,
+        created: i64,
+        entries: &[(Kid, Option<i64>, i64)],
+    ) -> String {
+        let mut entries: Vec<_> = entries
+            .iter()
+            .map(|(kid, last, until)| DenyListEntry {
+                kid: *kid,
+                iat_after: last.map(timestamp),
+                until: timestamp(*until),
+            })
+            .collect();
+        entries.sort();
+        let (issuer, environment) = (ISSUER.to_owned(), ENVIRONMENT.to_owned());
+        let list = DenyList { issuer, environment, serial, created: timestamp(created), entries };
+        let input = list.signing_input(self.deny_list.kid()).unwrap();
+        let signature = self.deny_list.sign(&input);
+        compact(input, &signature)
     }
 }
 

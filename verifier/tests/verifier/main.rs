@@ -7,5 +7,8 @@ mod fixture;
 mod forge;
 mod generate;
 mod known_answers;
+mod live;
 mod properties;
+mod reasons;
+mod requests;
 mod vectors;
