@@ -45,6 +45,25 @@ pub(crate) struct KeySetDocument {
     jwks: serde_json::Value,
 }
 
+/// Every version of the root, oldest first.
+#[derive(Debug, utoipa::ToSchema)]
+#[expect(dead_code, reason = "describes what is written from the published bytes")]
+pub(crate) struct RootList {
+    items: Vec<RootItem>,
+}
+
+/// One version of the root. What `root` holds is, byte for byte, what was published.
+#[derive(Debug, utoipa::ToSchema)]
+#[expect(dead_code, reason = "describes what is written from the published bytes")]
+pub(crate) struct RootItem {
+    version: u32,
+    /// Of what its keys have signed: the name by which backends trust it.
+    digest: String,
+    /// JWS in General JSON Serialization (RFC 7515 §7.2.1).
+    #[schema(value_type = Object)]
+    root: serde_json::Value,
+}
+
 /// What discovery tells a verifier that does not embed its keys (OpenID Connect Discovery 1.0 §3).
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(crate) struct DiscoveryDocument {
@@ -127,6 +146,23 @@ pub(crate) async fn by_version(
     let mut connection = app.database.pool().acquire().await.map_err(StorageError::from)?;
     let key_set = key_sets::find(&mut connection, app.settings.environment.as_str(), number).await?;
     Ok(cached(&request, NEVER_CHANGES, document(&key_set.ok_or_else(not_found)?)?))
+}
+
+/// `GET /v1/roots`
+///
+/// For those who embed a key set: from the root that they trust, each next one is signed by the one before it. A
+/// root that comes from here is worth nothing without a digest that comes from elsewhere.
+#[utoipa::path(get, path = "/v1/roots", tag = "public", security(()),
+    responses((status = 200, description = "Every version of the root, oldest first", body = RootList)))]
+pub(crate) async fn roots(request: HttpRequest, app: web::Data<App>) -> Result<HttpResponse, ApiError> {
+    let mut connection = app.database.pool().acquire().await.map_err(StorageError::from)?;
+    let roots = key_sets::list_roots(&mut connection, app.settings.environment.as_str()).await?;
+    let mut items = Vec::with_capacity(roots.len());
+    for root in &roots {
+        let file = std::str::from_utf8(&root.file).map_err(ApiError::fault)?;
+        items.push(format!(r#"{{"version":{},"digest":"{}","root":{file}}}"#, root.version, root.digest));
+    }
+    Ok(cached(&request, CHANGES, format!(r#"{{"items":[{}]}}"#, items.join(","))))
 }
 
 /// The published bytes stand in it as they are, so that a reader can take them out and digest them.

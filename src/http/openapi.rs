@@ -17,7 +17,7 @@ use super::{admin, catalog, deny_list, deployments, entitlements, health, instan
         instances::activate, instances::release, instances::rotate_credential, instances::access,
         instances::replace_access, deployments::report, deployments::sign_off, deployments::record_checked_build,
         deny_list::read, sync::sync, entitlements::of_caller, catalog::read,
-        key_sets::published_now, key_sets::discovery, key_sets::list, key_sets::latest, key_sets::by_version, health::live, health::ready,
+        key_sets::published_now, key_sets::discovery, key_sets::list, key_sets::latest, key_sets::by_version, key_sets::roots, health::live, health::ready,
     ),
     modifiers(&SecuritySchemes),
 )]

@@ -46,6 +46,7 @@ pub(crate) fn configure(config: &mut web::ServiceConfig) {
         .service(resource("/v1/key-sets", "GET").route(get().to(key_sets::list)))
         .service(resource("/v1/key-sets/latest", "GET").route(get().to(key_sets::latest)))
         .service(resource("/v1/key-sets/{version}", "GET").route(get().to(key_sets::by_version)))
+        .service(resource("/v1/roots", "GET").route(get().to(key_sets::roots)))
         // For people and load balancers.
         .service(resource("/health/live", "GET").route(get().to(health::live)))
         .service(resource("/health/ready", "GET").route(get().to(health::ready)))

@@ -19,6 +19,7 @@ mod import_command;
 mod key_birth;
 mod key_commands;
 mod key_schema;
+mod key_set_commands;
 mod key_sets;
 mod laws;
 mod root_ceremony;

@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails where it stands")]
 
 mod chains;
+#[cfg(feature = "build")]
+mod embedding;
 mod fixture;
 mod forge;
 mod generate;
