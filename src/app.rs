@@ -61,6 +61,7 @@ impl App {
             grace: grace(&settings),
             token_lifetime: seconds(settings.token_lifetime),
             sync_interval: seconds(settings.sync_interval),
+            joint_token_alg: settings.joint_token_alg,
             leeway: LEEWAY,
             metrics: SyncMetrics::new(),
         });
@@ -81,6 +82,12 @@ impl App {
     #[must_use]
     pub fn grace(&self) -> TimeDelta {
         grace(&self.settings)
+    }
+
+    /// How long a token lives, unless what it grants ends earlier.
+    #[must_use]
+    pub fn token_lifetime(&self) -> TimeDelta {
+        seconds(self.settings.token_lifetime)
     }
 
     /// How often an instance is asked to sync.

@@ -182,6 +182,15 @@ impl Settings {
             reader
                 .complain("token_lifetime", "must be 72h at most: verifiers refuse tokens that live longer");
         }
+        if self.joint_token_lifetime > LONGEST_TOKEN_LIFETIME {
+            reader.complain(
+                "joint_token_lifetime",
+                "must be 72h at most: verifiers refuse tokens that live longer",
+            );
+        }
+        if self.token_algs.is_empty() {
+            reader.complain("token_algs", "must name an algorithm: without one nothing can be signed");
+        }
         if self.sync_batch_size > self.sync_queue_limit {
             reader.complain("sync_queue_limit", "must hold at least one batch (`sync_batch_size`)");
         }

@@ -13,6 +13,7 @@ mod error;
 mod health;
 mod instances;
 mod key_sets;
+mod oauth;
 mod openapi;
 mod parameters;
 mod problems;

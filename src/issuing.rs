@@ -10,8 +10,10 @@ mod assertion;
 mod authentication;
 mod batch;
 mod digest;
+mod keys;
 mod lane;
 mod metrics;
+mod planning;
 mod request;
 mod retries;
 mod scope_sets;
@@ -26,11 +28,12 @@ use tokio::sync::{mpsc, oneshot};
 pub use assertion::ClientAssertion;
 pub use authentication::{Authenticated, OVERLAP, authenticate};
 pub(crate) use metrics::SyncMetrics;
-pub use request::{CallerProof, IssuedToken, SyncAnswer, SyncError, SyncRequest};
+pub use request::{CallerProof, IssuedToken, SyncAnswer, SyncError, SyncRequest, TokenForm};
 
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::domain::catalog::Catalog;
+use crate::domain::key_ring::Algorithm;
 use crate::keystore::{Keystore, KeystoreError, Signer};
 use crate::storage::facts::ActiveKey;
 use crate::storage::{Database, signing_keys};
@@ -76,6 +79,8 @@ pub(crate) struct Shared {
     pub(crate) grace: TimeDelta,
     pub(crate) token_lifetime: TimeDelta,
     pub(crate) sync_interval: TimeDelta,
+    /// With which algorithm a joint token is signed where its backends verify different ones.
+    pub(crate) joint_token_alg: Algorithm,
     /// No token lives longer than its key, less this.
     pub(crate) leeway: TimeDelta,
     pub(crate) metrics: SyncMetrics,

@@ -3,6 +3,7 @@
 mod answers;
 pub mod digest_key;
 pub mod kek_file;
+mod private_half;
 pub mod root_key;
 pub mod sealing;
 pub mod seed;
@@ -15,13 +16,13 @@ use std::sync::{Arc, PoisonError, RwLock};
 use token_authority_verifier::Jwk;
 use zeroize::Zeroizing;
 
+pub use self::private_half::PrivateHalf;
 pub use self::signer::Signer;
 pub(crate) use self::write_once::{replace, write_once};
 
 use self::answers::AnswerKey;
 use self::digest_key::{DIGEST_BYTES, DigestKey, KEY_BYTES};
 use self::sealing::{Binding, KeyEncryption, SealingError};
-use self::seed::Seed;
 use crate::domain::credential::Credential;
 use crate::domain::key_ring::{Algorithm, Kid, Purpose};
 use crate::domain::sealed::{Sealed, SealedKey, SealedSecret, SecretName};
@@ -113,7 +114,7 @@ pub struct FreshKey {
     pub public_key: Jwk,
 }
 
-/// Makes an Ed25519 key, seals its private half, and proves that what was sealed
+/// Makes a key of an algorithm, seals its private half, and proves that what was sealed
 /// opens and signs.
 ///
 /// # Errors
@@ -123,14 +124,14 @@ pub fn generate_key(
     kek: &dyn KeyEncryption,
     environment: &str,
     purpose: Purpose,
+    alg: Algorithm,
 ) -> Result<FreshKey, KeystoreError> {
-    let seed = Seed::generate()?;
-    let public_key = seed.public_key()?;
+    let private_half = PrivateHalf::generate(alg)?;
+    let public_key = private_half.public_key()?;
     let kid = public_key.kid();
     let private_half =
-        kek.seal(seed.expose(), &binding(environment, purpose, &kid.to_string(), FIRST_SEALING))?;
-    let key =
-        SealedKey { kid, environment: environment.to_owned(), purpose, alg: Algorithm::EdDsa, private_half };
+        kek.seal(private_half.expose(), &binding(environment, purpose, &kid.to_string(), FIRST_SEALING))?;
+    let key = SealedKey { kid, environment: environment.to_owned(), purpose, alg, private_half };
     unseal_signer(kek, &key)?;
     Ok(FreshKey { key, public_key })
 }
@@ -177,14 +178,12 @@ pub fn random_bits() -> Result<Zeroizing<[u8; 32]>, KeystoreError> {
 }
 
 fn unseal_signer(kek: &dyn KeyEncryption, key: &SealedKey) -> Result<Signer, KeystoreError> {
-    if key.alg != Algorithm::EdDsa {
-        return Err(KeystoreError::Unusable);
-    }
     let Sealed { row_version, .. } = key.private_half;
     let kid = key.kid.to_string();
-    let seed = kek.open(&key.private_half, &binding(&key.environment, key.purpose, &kid, row_version))?;
-    let seed = Seed::from_bytes(&seed).ok_or(KeystoreError::WrongSeed { kid: key.kid })?;
-    Signer::new(&seed, key.kid)
+    let opened = kek.open(&key.private_half, &binding(&key.environment, key.purpose, &kid, row_version))?;
+    let wrong = KeystoreError::WrongSeed { kid: key.kid };
+    let private_half = PrivateHalf::from_bytes(key.alg, &opened).ok_or(wrong)?;
+    Signer::new(&private_half, key.kid)
 }
 
 fn open_digest_key(kek: &dyn KeyEncryption, sealed: &SealedSecret) -> Result<DigestKey, KeystoreError> {
@@ -231,6 +230,7 @@ pub enum KeystoreError {
 mod tests {
     use super::sealing::LocalKek;
     use super::*;
+    use crate::keystore::seed::Seed;
 
     fn kek() -> Arc<dyn KeyEncryption> {
         Arc::new(LocalKek::new(&[7; 32]).unwrap())
@@ -241,7 +241,7 @@ mod tests {
     }
 
     fn fresh() -> SealedKey {
-        generate_key(&*kek(), "development", Purpose::AccessTokens).unwrap().key
+        generate_key(&*kek(), "development", Purpose::AccessTokens, Algorithm::EdDsa).unwrap().key
     }
 
     #[test]

@@ -132,7 +132,7 @@ impl Naive {
             instance_uid: uid,
             realm: situation.instance.realm.claim(),
         };
-        let token = self.signer.sign_compact(&plan.into_payload(&self.catalog, &bearer, jti));
+        let token = self.signer.sign_compact(&plan.into_payload(&self.catalog, &bearer, jti))?;
         Ok(format!("{{\"token\":\"{token}\",\"expires_at\":\"{}\"}}", expires_at.to_rfc3339()).into_bytes())
     }
 

@@ -18,8 +18,8 @@ use token_authority::domain::instance::{InstanceStanding, InstanceState};
 use token_authority::domain::license::{LicenseKind, LicenseStanding};
 use token_authority::domain::subscription::{Condition, SubscriptionStanding, Term};
 use token_authority::domain::token_plan::{BackendGrants, Bearer, Lifetime, TokenPlan};
-use token_authority::keystore::Signer;
 use token_authority::keystore::seed::Seed;
+use token_authority::keystore::{PrivateHalf, Signer};
 use token_authority_verifier::{Claims, KeySet, Verifier};
 
 use super::deployment;
@@ -42,13 +42,13 @@ pub(crate) fn measure(time: Duration) -> Outcome<Signing> {
     let plan = plan(&catalog, now)?;
     let seed = Seed::generate()?;
     let public_key = seed.public_key()?;
-    let signer = Signer::new(&seed, public_key.kid())?;
+    let signer = Signer::new(&PrivateHalf::Ed25519(seed), public_key.kid())?;
     let pair = Ed25519KeyPair::generate()?;
     let (instance_id, instance_uid) = (InstanceId::generate(now), InstanceUid::generate(now));
     let bearer = Bearer { issuer: deployment::ISSUER, instance_id, instance_uid, realm: "self-managed" };
     let jti = Jti::generate(now);
     let mint = || signer.sign_compact(&plan.clone().into_payload(&catalog, &bearer, jti));
-    let token = mint();
+    let token = mint()?;
     let signed = token.rsplit_once('.').map_or("", |(signed, _)| signed).as_bytes().to_vec();
 
     let verifier = Verifier::from_key_set(&KeySet::new([public_key.clone()])?, deployment::ISSUER, AUDIENCE);

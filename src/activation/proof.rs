@@ -60,7 +60,7 @@ impl ActivationProof {
         let (signed, signature) = proof.rsplit_once('.').ok_or(ProofError::Proof("in three parts"))?;
         let (header, claims) = signed.split_once('.').ok_or(ProofError::Proof("in three parts"))?;
         let header: Header = part(header).ok_or(ProofError::Proof("whose header is JSON"))?;
-        if header.alg != "EdDSA" || header.crit.is_some() {
+        if !["EdDSA", "Ed25519"].contains(&header.alg.as_str()) || header.crit.is_some() {
             return Err(ProofError::Proof("with alg EdDSA and no crit"));
         }
         if header.typ.as_deref() != Some(TYPE) {

@@ -55,7 +55,7 @@ pub async fn sign(
         digest,
         created: Timestamp::from_unix(now.timestamp()).unwrap_or(Timestamp::MAX),
     };
-    let jws =
-        open_signer(kek, &key, Purpose::AuditCheckpoints)?.sign_input(checkpoint.signing_input(active.kid)?);
+    let jws = open_signer(kek, &key, Purpose::AuditCheckpoints)?
+        .sign_input(checkpoint.signing_input(active.kid)?)?;
     Ok(SignedCheckpoint { checkpoint, jws })
 }

@@ -246,6 +246,7 @@ async fn make_keys(
         keys_dir: &settings.keys_dir,
         kek: &kek,
         root_key_file: settings.root_key_file.as_deref(),
+        token_algs: &settings.token_algs,
         is_development: true,
         actor: &actor(),
     };

@@ -38,6 +38,7 @@ async fn make(settings: &Settings) -> Result<Born, CliError> {
         keys_dir: &settings.keys_dir,
         kek: &kek,
         root_key_file: settings.root_key_file.as_deref(),
+        token_algs: &settings.token_algs,
         is_development: settings.environment.is_development(),
         actor: &super::rotation::actor(),
     };

@@ -10,6 +10,7 @@ use secrecy::SecretString;
 
 use super::reader::Reader;
 use super::values::{EnvironmentName, Issuer, LogFilter, LogFormat, Network, Value};
+use crate::domain::key_ring::Algorithm;
 
 /// One setting, as people read about it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -145,6 +146,18 @@ settings! {
 
     /// How long a token lives, unless what it grants ends earlier.
     token_lifetime: Duration = "8h", "duration";
+
+    /// The algorithms for which `init` makes access-token keys: `EdDSA`, and `RS256` beside it for backends whose
+    /// libraries verify nothing else. Which one signs for a backend is what it was registered with.
+    token_algs: Vec<Algorithm> = "EdDSA", "list of `EdDSA`, `RS256`";
+
+    /// How long the joint token lives that older instances fetch through `/graphql`, unless what it grants ends
+    /// earlier.
+    joint_token_lifetime: Duration = "72h", "duration";
+
+    /// What the joint token is signed with where the backends that it is for were registered with different
+    /// algorithms. Those that lack it are left out of the token: its `aud` names only who can verify it.
+    joint_token_alg: Algorithm = "EdDSA", "`EdDSA` or `RS256`";
 
     /// How often an instance is asked to sync. Missable syncs are what fits into `token_lifetime`.
     sync_interval: Duration = "1h", "duration";

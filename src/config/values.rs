@@ -16,6 +16,8 @@ pub use log::{LogFilter, LogFormat};
 pub use network::Network;
 use secrecy::SecretString;
 
+use crate::domain::key_ring::Algorithm;
+
 /// A setting that can be read from text. The error completes "`name` …": "must be a whole number".
 pub(in crate::config) trait Value: Sized {
     /// Parses the text of one value.
@@ -102,6 +104,16 @@ impl Value for NonZeroU32 {
 
     fn show(&self) -> Option<String> {
         Some(self.to_string())
+    }
+}
+
+impl Value for Algorithm {
+    fn parse(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|_| "must be `EdDSA` or `RS256`".to_owned())
+    }
+
+    fn show(&self) -> Option<String> {
+        Some(self.as_str().to_owned())
     }
 }
 

@@ -3,16 +3,20 @@
 //! A plan can be had only from what a decision grants, and signing consumes it: no scope
 //! without cause, and no token outlives what it grants or the key that proves it.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 
-use super::catalog::{BackendName, Catalog, UnitPrimitive};
+use super::catalog::{BackendName, Catalog, UnitPrimitive, UnitPrimitiveName};
 use super::entitlement::{Cause, Decision, Situation, Verdict};
 use super::ids::{InstanceId, InstanceUid, Jti};
 
-/// One token for one backend, not yet recorded.
+/// One token for one backend, or for several, not yet recorded.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct TokenPlan {
     backend: usize,
+    /// The other backends of a joint token; ascending.
+    joined: Vec<usize>,
     /// Indexes into the catalog's unit primitives; ascending, which is by name.
     scopes: Vec<usize>,
     seats: Option<u64>,
@@ -89,9 +93,34 @@ impl BackendGrants {
     }
 }
 
+impl BackendGrants {
+    /// Leaves only the named unit primitives, and the backends that host one of them.
+    ///
+    /// # Errors
+    /// The first name that is not granted at any of the backends.
+    pub fn narrow<'a>(
+        all: &mut Vec<Self>,
+        catalog: &Catalog,
+        scopes: &'a [UnitPrimitiveName],
+    ) -> Result<(), &'a UnitPrimitiveName> {
+        let name = |grant: &Grant| &catalog.unit_primitives()[grant.unit_primitive].name;
+        let is_granted =
+            |scope| all.iter().flat_map(|one| &one.grants).any(|grant: &Grant| name(grant) == scope);
+        if let Some(missing) = scopes.iter().find(|scope| !is_granted(*scope)) {
+            return Err(missing);
+        }
+        for one in all.iter_mut() {
+            one.grants.retain(|grant| scopes.contains(name(grant)));
+        }
+        all.retain(|one| !one.grants.is_empty());
+        Ok(())
+    }
+}
+
 /// A token as the ledger has it, less what follows from its instance.
 #[derive(Clone, Copy, Debug)]
 pub struct TokenRecord<'a> {
+    /// Of a joint token all of them, with spaces between.
     pub backend: &'a str,
     /// Names of unit primitives.
     pub scopes: &'a [String],
@@ -121,6 +150,7 @@ impl TokenPlan {
                 let Some(expires_at) = granted.iter().map(|(_, end)| *end).min() else { continue };
                 plans.push(Self {
                     backend: *backend,
+                    joined: Vec::new(),
                     scopes: granted.iter().map(|(grant, _)| grant.unit_primitive).collect(),
                     seats: granted.iter().filter_map(|(grant, _)| grant.seats).max(),
                     issued_at,
@@ -132,27 +162,80 @@ impl TokenPlan {
         plans
     }
 
+    /// One token for everything that is granted, whose `aud` names every backend that hosts some of it. `None`
+    /// where nothing is granted, or nothing lasts a second.
+    ///
+    /// It ends with the first of its grants that does. So that a grant about to end does not take the others along,
+    /// one that ends within `margin` is left out where others last longer.
+    #[must_use]
+    pub fn joint(
+        all: &[BackendGrants],
+        lifetime: Lifetime,
+        margin: TimeDelta,
+        at: DateTime<Utc>,
+    ) -> Option<Self> {
+        let issued_at = at.trunc_subsecs(0);
+        let latest = whole_second(issued_at + lifetime.of_tokens).min(whole_second(lifetime.of_key));
+        let ends = |grant: &Grant| grant.ends_at.map_or(latest, |end| whole_second(end).min(latest));
+        let grants = all.iter().flat_map(|of_backend| &of_backend.grants);
+        // A unit primitive that several backends host is granted once.
+        let mut lasting: BTreeMap<usize, (&Grant, DateTime<Utc>)> = grants
+            .map(|grant| (grant.unit_primitive, (grant, ends(grant))))
+            .filter(|(_, (_, end))| *end > issued_at)
+            .collect();
+        let last_end = lasting.values().map(|(_, end)| *end).max()?;
+        lasting.retain(|_, (_, end)| *end == last_end || *end > issued_at + margin);
+        let hosts = |backend: &&BackendGrants| {
+            backend.grants.iter().any(|grant| lasting.contains_key(&grant.unit_primitive))
+        };
+        let mut backends = all.iter().filter(hosts).map(|of_backend| of_backend.backend);
+        let expires_at = lasting.values().map(|(_, end)| *end).min()?;
+        Some(Self {
+            backend: backends.next()?,
+            joined: backends.collect(),
+            scopes: lasting.keys().copied().collect(),
+            seats: lasting.values().filter_map(|(grant, _)| grant.seats).max(),
+            issued_at,
+            expires_at,
+            ends_with_grant: expires_at < latest,
+        })
+    }
+
     /// A token of the ledger once more, for a retry. `None` unless all that it says is
     /// still granted until it expires.
     #[must_use]
     pub fn of_record(catalog: &Catalog, all: &[BackendGrants], record: TokenRecord<'_>) -> Option<Self> {
         let TokenRecord { backend, scopes, seats, issued_at, expires_at, ends_with_grant } = record;
-        let granted = all.iter().find(|one| catalog.backends()[one.backend].name.as_ref() == backend)?;
+        let named = |name| all.iter().find(|one| catalog.backends()[one.backend].name.as_ref() == name);
+        let granted = backend.split(' ').map(named).collect::<Option<Vec<_>>>()?;
         let scopes = scopes.iter().map(|name| {
-            let grants = &granted.grants;
+            let mut grants = granted.iter().flat_map(|one| &one.grants);
             let named =
                 |grant: &&Grant| catalog.unit_primitives()[grant.unit_primitive].name.as_ref() == name;
-            let grant = grants.iter().find(named)?;
+            let grant = grants.find(named)?;
             grant.ends_at.is_none_or(|end| expires_at <= end).then_some(grant.unit_primitive)
         });
         let scopes = scopes.collect::<Option<Vec<_>>>()?;
-        Some(Self { backend: granted.backend, scopes, seats, issued_at, expires_at, ends_with_grant })
+        let mut backends = granted.iter().map(|one| one.backend);
+        let (backend, joined) = (backends.next()?, backends.collect());
+        Some(Self { backend, joined, scopes, seats, issued_at, expires_at, ends_with_grant })
     }
 
-    /// The backend's index in the catalog.
+    /// The backend's index in the catalog; of a joint token the first one's.
     #[must_use]
     pub fn backend(&self) -> usize {
         self.backend
+    }
+
+    /// The other backends of a joint token.
+    #[must_use]
+    pub fn joined(&self) -> &[usize] {
+        &self.joined
+    }
+
+    /// Every backend of it, as an index into the catalog; ascending.
+    pub fn backends(&self) -> impl Iterator<Item = usize> + '_ {
+        std::iter::once(self.backend).chain(self.joined.iter().copied())
     }
 
     /// The granted unit primitives, as indexes into the catalog; ascending.
@@ -195,7 +278,11 @@ impl TokenPlan {
         let mut json = PayloadWriter(Vec::with_capacity(384 + self.scopes.len() * 28));
         json.raw("{\"iss\":").text(bearer.issuer);
         json.raw(",\"sub\":\"").uuid(bearer.instance_id.as_uuid()).raw("\"");
-        json.raw(",\"aud\":[").text(&catalog.backends()[self.backend].audience).raw("]");
+        json.raw(",\"aud\":[").text(&catalog.backends()[self.backend].audience);
+        for backend in &self.joined {
+            json.raw(",").text(&catalog.backends()[*backend].audience);
+        }
+        json.raw("]");
         json.raw(",\"iat\":").number(self.issued_at.timestamp());
         json.raw(",\"nbf\":").number((self.issued_at - NOT_BEFORE_ALLOWANCE).timestamp());
         json.raw(",\"exp\":").number(self.expires_at.timestamp());

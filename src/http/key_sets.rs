@@ -6,8 +6,10 @@ use token_authority_verifier::Digest;
 
 use super::caching;
 use super::error::ApiError;
+use super::oauth::AuthorizationServerView;
 use super::time::WireTime;
 use crate::app::App;
+use crate::domain::key_ring::Algorithm;
 use crate::rotation::overview;
 use crate::storage::key_sets::{self, StoredKeySet};
 use crate::storage::{StorageError, key_rings};
@@ -67,10 +69,9 @@ pub(crate) struct RootItem {
 /// What discovery tells a verifier that does not embed its keys (OpenID Connect Discovery 1.0 §3).
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(crate) struct DiscoveryDocument {
-    issuer: String,
-    jwks_uri: String,
+    #[serde(flatten)]
+    server: AuthorizationServerView,
     id_token_signing_alg_values_supported: Vec<&'static str>,
-    response_types_supported: Vec<&'static str>,
     subject_types_supported: Vec<&'static str>,
 }
 
@@ -90,11 +91,11 @@ pub(crate) async fn published_now(
 #[utoipa::path(get, path = "/.well-known/openid-configuration", tag = "public", security(()),
     responses((status = 200, description = "Where the keys are", body = DiscoveryDocument)))]
 pub(crate) async fn discovery(request: HttpRequest, app: web::Data<App>) -> Result<HttpResponse, ApiError> {
+    let mut connection = app.database.pool().acquire().await.map_err(StorageError::from)?;
+    let algs = overview::published_algs(&mut connection, app.settings.environment.as_str()).await?;
     let document = DiscoveryDocument {
-        issuer: app.issuer().to_owned(),
-        jwks_uri: format!("{}/.well-known/jwks.json", app.issuer()),
-        id_token_signing_alg_values_supported: vec!["EdDSA"],
-        response_types_supported: vec!["token"],
+        server: AuthorizationServerView::new(&app),
+        id_token_signing_alg_values_supported: algs.into_iter().map(Algorithm::as_str).collect(),
         subject_types_supported: vec!["public"],
     };
     Ok(cached(&request, CHANGES, serde_json::to_string(&document).map_err(ApiError::fault)?))
@@ -177,11 +178,11 @@ fn document(key_set: &StoredKeySet) -> Result<String, ApiError> {
     ))
 }
 
-const CHANGES: &str = "public, max-age=300";
+pub(crate) const CHANGES: &str = "public, max-age=300";
 const NEVER_CHANGES: &str = "public, max-age=31536000, immutable";
 
 /// A JSON answer under the digest of its bytes.
-fn cached(request: &HttpRequest, cache_control: &'static str, json: String) -> HttpResponse {
+pub(crate) fn cached(request: &HttpRequest, cache_control: &'static str, json: String) -> HttpResponse {
     let digest = Digest::of(json.as_bytes()).to_string();
     caching::cached(request, &digest, cache_control, json)
 }

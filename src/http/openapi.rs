@@ -7,7 +7,7 @@ use utoipa::openapi::{ContentBuilder, Ref, RefOr, ResponseBuilder};
 use utoipa::{Modify, OpenApi, PartialSchema, ToSchema};
 use utoipa_swagger_ui::SwaggerUi;
 
-use super::{admin, catalog, deny_list, deployments, entitlements, health, instances, key_sets, sync};
+use super::{admin, catalog, deny_list, deployments, entitlements, health, instances, key_sets, oauth, sync};
 
 /// The description of every route.
 #[derive(OpenApi)]
@@ -16,7 +16,7 @@ use super::{admin, catalog, deny_list, deployments, entitlements, health, instan
     paths(
         instances::activate, instances::release, instances::rotate_credential, instances::access,
         instances::replace_access, deployments::report, deployments::sign_off, deployments::record_checked_build,
-        deny_list::read, sync::sync, entitlements::of_caller, catalog::read,
+        deny_list::read, sync::sync, oauth::token, oauth::metadata::read, entitlements::of_caller, catalog::read,
         key_sets::published_now, key_sets::discovery, key_sets::list, key_sets::latest, key_sets::by_version, key_sets::roots, health::live, health::ready,
     ),
     modifiers(&SecuritySchemes),

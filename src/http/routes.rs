@@ -6,8 +6,8 @@ use actix_web::{HttpResponse, Resource, Route, guard, web};
 use super::body::Body;
 use super::error::ApiError;
 use super::{
-    admin, catalog, deny_list, deployments, entitlements, health, instances, key_sets, openapi, problems,
-    sync,
+    admin, catalog, deny_list, deployments, entitlements, health, instances, key_sets, oauth, openapi,
+    problems, sync,
 };
 
 /// The public surface.
@@ -26,6 +26,7 @@ pub(crate) fn configure(config: &mut web::ServiceConfig) {
                 .route(web::post().to(instances::rotate_credential)),
         )
         .service(resource("/v1/sync", "POST").route(web::post().to(sync::sync)))
+        .service(resource("/oauth/token", "POST").route(web::post().to(oauth::token)))
         .service(resource("/v1/entitlements", "GET").route(get().to(entitlements::of_caller)))
         // Backends.
         .service(
@@ -43,6 +44,9 @@ pub(crate) fn configure(config: &mut web::ServiceConfig) {
         .service(resource("/.well-known/jwks.json", "GET").route(get().to(key_sets::published_now)))
         .service(resource("/oauth/discovery/keys", "GET").route(get().to(key_sets::published_now)))
         .service(resource("/.well-known/openid-configuration", "GET").route(get().to(key_sets::discovery)))
+        .service(
+            resource("/.well-known/oauth-authorization-server", "GET").route(get().to(oauth::metadata::read)),
+        )
         .service(resource("/v1/key-sets", "GET").route(get().to(key_sets::list)))
         .service(resource("/v1/key-sets/latest", "GET").route(get().to(key_sets::latest)))
         .service(resource("/v1/key-sets/{version}", "GET").route(get().to(key_sets::by_version)))

@@ -13,7 +13,7 @@ use super::parameters::Invalid;
 use super::time::WireTime;
 use crate::app::App;
 use crate::domain::version::Version;
-use crate::issuing::{CallerProof, SyncAnswer, SyncError, SyncRequest};
+use crate::issuing::{CallerProof, SyncAnswer, SyncError, SyncRequest, TokenForm};
 
 /// What an instance sends. Members that are not known here are ignored: a new instance
 /// may speak to an old service.
@@ -85,6 +85,8 @@ pub(crate) async fn sync(
         Ok(answer) => reply(&answer),
         Err(SyncError::Unauthenticated) => Err(claimed.fail(&app)),
         Err(SyncError::Refused(obstacle)) => Err(obstacle.into()),
+        // Nothing here names scopes; what cannot be asked for is not refused either.
+        Err(error @ SyncError::NotGranted(_)) => Err(ApiError::fault(error)),
         Err(SyncError::Unavailable(why)) => Err(ApiError::unavailable(why)),
         Err(SyncError::Fault(source)) => Err(ApiError::fault(source)),
     }
@@ -107,10 +109,12 @@ fn parse(
     let backends = body.backends.map(|names| names.iter().filter_map(|name| name.parse().ok()).collect());
     Ok(SyncRequest {
         caller,
-        version,
+        version: Some(version),
         hostname,
         usage: body.usage.map(serde_json::Value::Object),
         backends,
+        scopes: None,
+        form: TokenForm::PerBackend,
         explain: body.explain.unwrap_or(false),
         idempotency,
     })

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use super::batch::{Batch, Mint, Step};
+use super::planning::Planned;
 use super::request::{IssuedToken, SyncAnswer, SyncError, SyncRequest};
 use crate::domain::ids::Jti;
 use crate::domain::sync_schedule::{Expiry, SyncSchedule};
-use crate::domain::token_plan::{Bearer, TokenPlan};
-use crate::keystore::Signer;
+use crate::domain::token_plan::Bearer;
+use crate::keystore::KeystoreError;
 use crate::storage::facts::InstanceFacts;
 
 /// What each request of a batch is answered, in their order.
@@ -15,19 +16,24 @@ pub(super) type Answers = Vec<Result<SyncAnswer, SyncError>>;
 
 impl<'a> Batch<'a> {
     /// Signs what a step records, or what it rebuilds.
-    pub(super) fn sign(&self, step: &mut Step<'a>, signer: Option<&Signer>) -> Vec<IssuedToken> {
-        let Some(signer) = signer else { return Vec::new() };
+    pub(super) fn sign(&self, step: &mut Step<'a>) -> Result<Vec<IssuedToken>, KeystoreError> {
         match step {
-            Step::Refused(_) | Step::Twin(..) => Vec::new(),
+            Step::Refused(_) | Step::Twin(..) => Ok(Vec::new()),
             Step::Mint(mint) | Step::Recorded(mint) => {
                 let plans = std::mem::take(&mut mint.plans);
                 let tokens = plans.into_iter().zip(&mint.jtis);
-                tokens.map(|(plan, jti)| self.token(mint.instance, plan, *jti, signer)).collect()
+                tokens.map(|(planned, jti)| self.token(mint.instance, planned, *jti)).collect()
             }
         }
     }
 
-    fn token(&self, instance: &InstanceFacts, plan: TokenPlan, jti: Jti, signer: &Signer) -> IssuedToken {
+    fn token(
+        &self,
+        instance: &InstanceFacts,
+        Planned { plan, alg }: Planned,
+        jti: Jti,
+    ) -> Result<IssuedToken, KeystoreError> {
+        let signer = self.keys.signer(alg).ok_or(KeystoreError::NoPrivateHalf)?;
         let bearer = Bearer {
             issuer: self.shared.issuer(),
             instance_id: instance.instance_id,
@@ -36,8 +42,8 @@ impl<'a> Batch<'a> {
         };
         let (backend, scopes) = (plan.backend(), plan.scopes().to_vec());
         let (expires_at, ends_with_grant) = (plan.expires_at(), plan.ends_with_grant());
-        let token = signer.sign_compact(&plan.into_payload(&self.catalog.catalog, &bearer, jti));
-        IssuedToken { backend, scopes, expires_at, ends_with_grant, token }
+        let token = signer.sign_compact(&plan.into_payload(&self.catalog.catalog, &bearer, jti))?;
+        Ok(IssuedToken { backend, scopes, expires_at, ends_with_grant, token })
     }
 
     pub(super) fn answers(

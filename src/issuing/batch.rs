@@ -8,13 +8,15 @@ use sqlx::PgConnection;
 use super::answers::Answers;
 use super::authentication::{self, Authenticated};
 use super::digest::sync_digest;
+use super::keys::Keys;
+use super::planning::Planned;
 use super::request::{CallerProof, SyncError, SyncRequest};
 use super::retries::{CLOCK_DIFFERENCE, RETRY_WITH_KEY, find_twins};
 use super::scope_sets::ScopeSets;
 use super::{LoadedCatalog, Shared};
 use crate::domain::entitlement::{Decision, Situation, decide};
 use crate::domain::ids::Jti;
-use crate::domain::token_plan::{BackendGrants, Lifetime, TokenPlan};
+use crate::domain::token_plan::{BackendGrants, TokenPlan};
 use crate::storage::facts::{self, ActiveKey, BatchFacts, InstanceFacts};
 use crate::storage::instances::{self, Reported};
 use crate::storage::issuances::{self, NewIssuance};
@@ -56,13 +58,10 @@ pub(super) async fn answer(
     let syncs = earliest_retry..about_now + CLOCK_DIFFERENCE;
     let facts = facts::list_for_batch(connection, shared.environment(), &uids, syncs).await?;
     let now = shared.clock.settle(facts.now);
-    let signer = match &facts.active_key {
-        Some(key) => Some(shared.signer(connection, key).await?),
-        None => None,
-    };
+    let keys = Keys::of(connection, shared, &facts).await?;
 
     // 3. Authenticate and decide each. What is refused here needs nothing more.
-    let batch = Batch { shared, catalog: &catalog, facts: &facts, now };
+    let batch = Batch { shared, catalog: &catalog, facts: &facts, keys: &keys, now };
     let mut steps = Vec::with_capacity(requests.len());
     for (request, facts) in requests.iter().zip(&facts.instances) {
         steps.push(batch.judge(connection, request, facts.as_ref()).await?);
@@ -77,8 +76,8 @@ pub(super) async fn answer(
     let mut minted = Vec::with_capacity(steps.len());
     for step in &mut steps {
         let Step::Mint(mint) = step else { continue };
-        let Some(key) = &facts.active_key else { continue };
-        for plan in &mint.plans {
+        for Planned { plan, alg } in &mint.plans {
+            let Some(key) = keys.key(*alg) else { continue };
             let scope_set = scope_sets.number(connection, &catalog, plan).await?;
             let jti = Jti::generate(now);
             mint.jtis.push(jti);
@@ -92,11 +91,12 @@ pub(super) async fn answer(
         // The statement is on its way before the first signature is made.
         tokio::task::yield_now().await;
         for step in &mut steps {
-            minted.push(batch.sign(step, signer.as_deref()));
+            minted.push(batch.sign(step));
         }
     };
     let (recorded, ()) = tokio::join!(recording, signing);
     recorded?;
+    let minted = minted.into_iter().collect::<Result<Vec<_>, _>>()?;
 
     // 6. Durable first; then the answers may leave.
     fences::commit_batch(connection).await?;
@@ -108,6 +108,7 @@ pub(super) struct Batch<'a> {
     pub(super) shared: &'a Shared,
     pub(super) catalog: &'a Arc<LoadedCatalog>,
     pub(super) facts: &'a BatchFacts,
+    pub(super) keys: &'a Keys<'a>,
     pub(super) now: DateTime<Utc>,
 }
 
@@ -127,7 +128,7 @@ pub(super) struct Mint<'a> {
     pub(super) situation: Situation,
     pub(super) decision: Decision,
     pub(super) granted: Vec<BackendGrants>,
-    pub(super) plans: Vec<TokenPlan>,
+    pub(super) plans: Vec<Planned>,
     /// One for each plan, once it is recorded.
     pub(super) jtis: Vec<Jti>,
     pub(super) digest: [u8; 16],
@@ -157,20 +158,20 @@ impl<'a> Batch<'a> {
     fn decide(&self, request: &SyncRequest, instance: &'a InstanceFacts, who: &Authenticated) -> Step<'a> {
         // The version that syncs is the version that is judged.
         let mut situation = instance.situation.clone();
-        situation.instance.version = request.version.clone();
+        if let Some(version) = &request.version {
+            situation.instance.version = version.clone();
+        }
         let catalog = &self.catalog.catalog;
         let decision = decide(catalog, &situation, self.shared.grace, self.now);
         if let Some(obstacle) = decision.obstacle {
             return Step::Refused(SyncError::Refused(obstacle));
         }
-        let Some(key) = &self.facts.active_key else {
-            return Step::Refused(SyncError::Unavailable("No key may sign right now."));
+        let granted = match self.granted_for(request, &situation, &decision) {
+            Ok(granted) => granted,
+            Err(refused) => return Step::Refused(refused),
         };
-        let lifetime =
-            Lifetime { of_tokens: self.shared.token_lifetime, of_key: key.not_after - self.shared.leeway };
-        let granted = BackendGrants::of_decision(catalog, &situation, &decision, request.backends.as_deref());
-        let plans = TokenPlan::of_grants(&granted, lifetime, self.now);
-        let digest = sync_digest(request, instance, who.credential, &granted, catalog.digest(), &key.kid);
+        let plans = self.plan(request, &granted);
+        let digest = sync_digest(request, instance, who.credential, &granted, catalog, self.keys);
         Step::Mint(Mint {
             instance,
             situation,
@@ -198,13 +199,14 @@ impl<'a> Batch<'a> {
                 instance_credentials::update_use(connection, mint.instance.uid, effect).await?;
             }
             let recorded = &mint.instance.situation.instance.version;
+            let version = request.version.as_ref().unwrap_or(recorded);
             let hostname = request.hostname.as_ref().filter(|name| **name != mint.instance.hostname);
             let usage =
                 request.usage.as_ref().filter(|usage| Some(*usage) != mint.instance.reported_usage.as_ref());
-            if *recorded != request.version || hostname.is_some() || usage.is_some() {
+            if recorded != version || hostname.is_some() || usage.is_some() {
                 reported.push(Reported {
                     uid: mint.instance.uid,
-                    version: request.version.to_string(),
+                    version: version.to_string(),
                     hostname: hostname.cloned(),
                     usage: usage.cloned(),
                 });

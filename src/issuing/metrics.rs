@@ -77,6 +77,7 @@ impl SyncError {
             Self::Fault(_) => "internal",
             Self::Refused(obstacle) => obstacle.code(),
             Self::Unauthenticated => "unauthenticated",
+            Self::NotGranted(_) => "not_granted",
             Self::Unavailable(_) => "unavailable",
         }
     }

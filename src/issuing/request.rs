@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
 use super::LoadedCatalog;
 use super::assertion::ClientAssertion;
-use crate::domain::catalog::BackendName;
+use crate::domain::catalog::{BackendName, UnitPrimitiveName};
 use crate::domain::entitlement::{Decision, Obstacle, Situation};
 use crate::domain::ids::InstanceUid;
 use crate::domain::sync_schedule::SyncSchedule;
@@ -36,14 +36,27 @@ impl CallerProof {
 #[derive(Clone, Debug)]
 pub struct SyncRequest {
     pub caller: CallerProof,
-    pub version: Version,
+    /// What the instance runs; `None` where the request does not tell: the last one that was reported counts.
+    pub version: Option<Version>,
     pub hostname: Option<String>,
     pub usage: Option<serde_json::Value>,
     /// Only these backends; unknown names were left out.
     pub backends: Option<Vec<BackendName>>,
+    /// Only these unit primitives, each of which must be granted.
+    pub scopes: Option<Vec<UnitPrimitiveName>>,
+    pub form: TokenForm,
     pub explain: bool,
     /// Digest of the caller's `Idempotency-Key`.
     pub idempotency: Option<[u8; 16]>,
+}
+
+/// Into how many tokens goes what is granted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum TokenForm {
+    /// One for all backends that were asked for and share an algorithm, for callers that can hold only one.
+    Joint { lifetime: TimeDelta },
+    /// One for each backend, two where some of its scopes end before the others.
+    PerBackend,
 }
 
 /// What a sync is answered.
@@ -92,6 +105,9 @@ pub enum SyncError {
     /// Unknown, wrong or expired credential: which of these is not told.
     #[error("not authenticated")]
     Unauthenticated,
+    /// A scope was asked for that is not granted; an answer with less would be taken for the whole.
+    #[error("`{0}` is not granted")]
+    NotGranted(UnitPrimitiveName),
     /// Known, but not allowed.
     #[error("refused: {}", .0.code())]
     Refused(Obstacle),

@@ -6,6 +6,7 @@ use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use sqlx::PgConnection;
 
 use super::batch::{Batch, Mint, Step};
+use super::planning::Planned;
 use super::request::SyncError;
 use crate::domain::token_plan::{TokenPlan, TokenRecord};
 use crate::storage::StorageError;
@@ -59,7 +60,12 @@ impl<'a> Batch<'a> {
             }
             let tokens = recorded.remove(&mint.instance.number).unwrap_or_default();
             // Only what is still granted is given again; else this is a sync like any other.
-            let plan = |token| TokenPlan::of_record(&self.catalog.catalog, &mint.granted, record(token));
+            let catalog = &self.catalog.catalog;
+            let plan = |token| {
+                let plan = TokenPlan::of_record(catalog, &mint.granted, record(token))?;
+                let alg = self.keys.alg_of(catalog, plan.backend());
+                Some(Planned { plan, alg })
+            };
             let plans: Option<Vec<_>> = tokens.iter().map(plan).collect();
             if let Some(plans) = plans.filter(|plans| !plans.is_empty()) {
                 let Step::Mint(mut mint) = std::mem::replace(step, Step::Refused(SyncError::Unauthenticated))

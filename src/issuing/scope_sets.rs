@@ -13,10 +13,13 @@ use crate::storage::issuances::{self, ScopeSet};
 #[derive(Debug, Default)]
 pub(super) struct ScopeSets {
     /// By catalog and backend, then by scopes: a set is looked up without a copy.
-    durable: HashMap<(i16, usize), HashMap<Vec<usize>, i32>>,
+    durable: HashMap<Place, HashMap<Vec<usize>, i32>>,
     /// Of the batch that is under way: they count when it commits.
-    fresh: Vec<((i16, usize), Vec<usize>, i32)>,
+    fresh: Vec<(Place, Vec<usize>, i32)>,
 }
+
+/// Catalog, backend, and the other backends of a joint token.
+type Place = (i16, usize, Vec<usize>);
 
 /// Beyond this many the memory starts anew: one entry is some hundred bytes.
 const MOST: usize = 16_384;
@@ -29,7 +32,7 @@ impl ScopeSets {
         catalog: &LoadedCatalog,
         plan: &TokenPlan,
     ) -> Result<i32, StorageError> {
-        let place = (catalog.number, plan.backend());
+        let place = (catalog.number, plan.backend(), plan.joined().to_vec());
         if let Some(number) = self.durable.get(&place).and_then(|sets| sets.get(plan.scopes())) {
             return Ok(*number);
         }
@@ -37,11 +40,12 @@ impl ScopeSets {
         if let Some((_, _, number)) = fresh {
             return Ok(*number);
         }
-        let backend = &catalog.catalog.backends()[plan.backend()];
+        let backends: Vec<_> = plan.backends().map(|backend| &catalog.catalog.backends()[backend]).collect();
+        let together = |texts: Vec<&str>| texts.join(" ");
         let primitives = catalog.catalog.unit_primitives();
         let set = ScopeSet {
-            audience: backend.audience.to_string(),
-            backend: backend.name.to_string(),
+            audience: together(backends.iter().map(|backend| backend.audience.as_str()).collect()),
+            backend: together(backends.iter().map(|backend| backend.name.as_str()).collect()),
             scopes: plan.scopes().iter().map(|scope| primitives[*scope].name.to_string()).collect(),
         };
         let number = issuances::insert_scope_set(connection, &set).await?;

@@ -3,18 +3,18 @@
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
-use aws_lc_rs::signature::Ed25519KeyPair;
-use token_authority_verifier::{Algorithm, Claims, Jwk, KeySet, ProtectedHeader, Typ, Verifier, compact};
+use token_authority_verifier::{Algorithm, Claims, Jwk, KeySet, ProtectedHeader, Typ, Verifier};
 
 use super::KeystoreError;
-use super::seed::{Seed, public_key_of};
+use super::private_half::{KeyPair, PrivateHalf};
 use crate::domain::key_ring::Kid;
 
-/// One Ed25519 key, ready to sign. Everything that is the same for every token is
-/// done when it is made: a token costs one buffer and one signature.
+/// One key, ready to sign. Everything that is the same for every token is done when it
+/// is made: a token costs one buffer and one signature.
 pub struct Signer {
     kid: Kid,
-    pair: Ed25519KeyPair,
+    alg: Algorithm,
+    pair: KeyPair,
     access_token: ProtectedHeader,
 }
 
@@ -24,15 +24,16 @@ impl Signer {
     ///
     /// # Errors
     ///
-    /// The seed belongs to another key, or the proof fails.
-    pub fn new(seed: &Seed, kid: Kid) -> Result<Self, KeystoreError> {
-        let pair = seed.prepare()?;
-        let public_key = public_key_of(&pair)?;
+    /// The private half belongs to another key, or the proof fails.
+    pub fn new(private_half: &PrivateHalf, kid: Kid) -> Result<Self, KeystoreError> {
+        let pair = private_half.prepare()?;
+        let public_key = pair.public_key()?;
         if public_key.kid() != kid {
             return Err(KeystoreError::WrongSeed { kid });
         }
-        let access_token = ProtectedHeader::new(Typ::AccessToken, Algorithm::EdDsa, kid);
-        let signer = Self { kid, pair, access_token };
+        let alg = public_key.algorithm();
+        let access_token = ProtectedHeader::new(Typ::AccessToken, alg, kid);
+        let signer = Self { kid, alg, pair, access_token };
         signer.prove(public_key)?;
         Ok(signer)
     }
@@ -44,22 +45,30 @@ impl Signer {
     }
 
     /// An access token (RFC 9068) with this payload, which must be a JSON object.
-    #[must_use]
-    pub fn sign_compact(&self, payload: &[u8]) -> String {
+    ///
+    /// # Errors
+    ///
+    /// A fault of the cryptographic library, which only an RSA key can have.
+    pub fn sign_compact(&self, payload: &[u8]) -> Result<String, KeystoreError> {
         self.sign_input(self.access_token.signing_input(payload))
     }
 
     /// The same payload for another use than an access token's.
-    #[must_use]
-    pub fn sign_as(&self, typ: Typ, payload: &[u8]) -> String {
-        self.sign_input(ProtectedHeader::new(typ, Algorithm::EdDsa, self.kid).signing_input(payload))
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::sign_compact`].
+    pub fn sign_as(&self, typ: Typ, payload: &[u8]) -> Result<String, KeystoreError> {
+        self.sign_input(ProtectedHeader::new(typ, self.alg, self.kid).signing_input(payload))
     }
 
     /// Completes the signing input of a document (RFC 7515 §5.1) to a compact JWS.
-    #[must_use]
-    pub fn sign_input(&self, input: String) -> String {
-        let signature = self.pair.sign(input.as_bytes());
-        compact(input, signature.as_ref())
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::sign_compact`].
+    pub fn sign_input(&self, input: String) -> Result<String, KeystoreError> {
+        self.pair.complete(input)
     }
 
     /// Signs a token that lived for a second in 1970 and verifies it then.
@@ -78,7 +87,7 @@ impl Signer {
             duo_seat_count: None,
         };
         let failed = || KeystoreError::SelfTest { kid: self.kid };
-        let token = self.sign_compact(&serde_json::to_vec(&claims).map_err(|_| failed())?);
+        let token = self.sign_compact(&serde_json::to_vec(&claims).map_err(|_| failed())?)?;
         let keys = KeySet::new([public_key]).map_err(|_| failed())?;
         let verifier = Verifier::from_key_set(&keys, SELF_TEST, SELF_TEST).with_leeway(Duration::ZERO);
         match verifier.verify(&token, SystemTime::UNIX_EPOCH) {
@@ -100,11 +109,26 @@ const SELF_TEST: &str = "self-test";
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::key_ring::Algorithm as KeyAlgorithm;
 
     #[test]
-    fn a_seed_of_another_key_is_refused() {
-        let [seed, other] = [(); 2].map(|()| Seed::generate().unwrap());
-        let refusal = Signer::new(&seed, other.public_key().unwrap().kid()).unwrap_err();
-        assert!(matches!(refusal, KeystoreError::WrongSeed { .. }));
+    fn a_private_half_of_another_key_is_refused() {
+        for alg in [KeyAlgorithm::EdDsa, KeyAlgorithm::Rs256] {
+            let [one, other] = [(); 2].map(|()| PrivateHalf::generate(alg).unwrap());
+            let refusal = Signer::new(&one, other.public_key().unwrap().kid()).unwrap_err();
+            assert!(matches!(refusal, KeystoreError::WrongSeed { .. }));
+        }
+    }
+
+    #[test]
+    fn a_header_names_the_algorithm_of_the_key() {
+        for alg in [KeyAlgorithm::EdDsa, KeyAlgorithm::Rs256] {
+            let private_half = PrivateHalf::generate(alg).unwrap();
+            let signer = Signer::new(&private_half, private_half.public_key().unwrap().kid()).unwrap();
+            let token = signer.sign_compact(b"{}").unwrap();
+            let header = jsonwebtoken::decode_header(&token).unwrap();
+            assert_eq!(format!("{:?}", header.alg).to_uppercase(), alg.as_str().to_uppercase());
+            assert_eq!(header.kid, Some(signer.kid().to_string()));
+        }
     }
 }

@@ -47,7 +47,7 @@ pub(super) async fn sign(
     let signer = keystore::open_signer(author.kek, &sealed, Purpose::DenyList)?;
     let input = of_ring(author, ring, now).signing_input(key.kid)?;
     let list =
-        StoredDenyList { serial: ring.deny_list_serial(), created_at: now, jws: signer.sign_input(input) };
+        StoredDenyList { serial: ring.deny_list_serial(), created_at: now, jws: signer.sign_input(input)? };
     deny_lists::upsert(connection, author.environment, &list).await?;
     Ok(Some(list))
 }

@@ -12,7 +12,7 @@ use super::key_set_draft::{KeySetDraft, Publisher, timestamp};
 use super::published_files::PublishedFiles;
 use super::transition::Transition;
 use crate::clock::Clock;
-use crate::domain::key_ring::{Algorithm, Command, Digest, Kid, LEFT_AT_ACTIVATION, PURPOSES, Purpose};
+use crate::domain::key_ring::{Algorithm, Command, Digest, Kid, LEFT_AT_ACTIVATION, PURPOSES, Purpose, Slot};
 use crate::domain::sealed::SecretName;
 use crate::keystore::root_key::RootKey;
 use crate::keystore::sealing::KeyEncryption;
@@ -30,6 +30,8 @@ pub struct Birth<'a> {
     pub kek: &'a dyn KeyEncryption,
     /// Where the root's private half is, or will be made; `None` where it must stay offline.
     pub root_key_file: Option<&'a Path>,
+    /// Each gets an access-token key and its standby.
+    pub token_algs: &'a [Algorithm],
     /// Whether production builds have to refuse the root.
     pub is_development: bool,
     /// Who does this, for the audit.
@@ -124,7 +126,12 @@ async fn make(birth: &Birth<'_>, mut transition: Transition<'_>) -> Result<(), R
     let mut public_keys = BTreeMap::new();
     let mut first = Vec::with_capacity(PURPOSES.len());
     for purpose in PURPOSES {
-        first.push((purpose, generate(birth, &mut transition, purpose, &mut public_keys).await?));
+        // What is not a token is read by our own verifier alone, which knows Ed25519 best.
+        let algs = if purpose == Purpose::AccessTokens { birth.token_algs } else { &[Algorithm::EdDsa] };
+        for alg in algs {
+            let slot = Slot { purpose, alg: *alg };
+            first.push((slot, generate(birth, &mut transition, slot, &mut public_keys).await?));
+        }
     }
 
     let carried: BTreeSet<Kid> = public_keys.keys().copied().collect();
@@ -135,9 +142,9 @@ async fn make(birth: &Birth<'_>, mut transition: Transition<'_>) -> Result<(), R
     let key_set = draft.signed(manifest, &root)?;
     transition.publish(&key_set, key_set.record(BTreeMap::new())).await?;
 
-    for (purpose, kid) in first {
+    for (Slot { purpose, alg }, kid) in first {
         let ever_issued = purpose == Purpose::AccessTokens
-            && signing_keys::has_issued(transition.connection, birth.environment, Algorithm::EdDsa).await?;
+            && signing_keys::has_issued(transition.connection, birth.environment, alg).await?;
         transition.carry_out(Command::Birth { kid, ever_issued }).await?;
     }
     // It denies nothing yet, and is there for whoever asks.
@@ -171,20 +178,20 @@ async fn make_root(
     Ok((root_key, verified))
 }
 
-/// Makes the first key of a purpose and its standby; returns the first.
+/// Makes the first key of a slot and its standby; returns the first.
 ///
 /// The first ends earlier: when it does, the standby still has the time that a key
 /// needs when it starts to sign.
 async fn generate(
     birth: &Birth<'_>,
     transition: &mut Transition<'_>,
-    purpose: Purpose,
+    slot: Slot,
     public_keys: &mut BTreeMap<Kid, Jwk>,
 ) -> Result<Kid, RotationError> {
     let last = end_of_life(transition.now);
     let mut kids = Vec::with_capacity(2);
     for not_after in [last - LEFT_AT_ACTIVATION, last] {
-        let fresh = generate_key(birth.kek, birth.environment, purpose)?;
+        let fresh = generate_key(birth.kek, birth.environment, slot.purpose, slot.alg)?;
         kids.push(fresh.key.kid);
         public_keys.insert(fresh.key.kid, fresh.public_key.clone());
         transition.generate(fresh, not_after).await?;

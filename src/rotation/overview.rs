@@ -1,11 +1,13 @@
 //! What people may see of the keys: never a private half.
 
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use token_authority_verifier::KeySet;
 
 use super::RotationError;
-use crate::domain::key_ring::{Key, KeyRing, KeyState, Purpose, Slot};
+use crate::domain::key_ring::{Algorithm, Key, KeyRing, KeyState, Purpose, Slot};
 use crate::storage::signing_keys::{self, ListedKey};
 use crate::storage::{StorageError, key_rings, key_sets};
 
@@ -89,6 +91,22 @@ pub async fn published_now(connection: &mut PgConnection, environment: &str) -> 
     // A set without a key is no key set; here it says that nothing can be verified.
     Ok(KeySet::new(carried.map(|listed| listed.public_key.clone()))
         .map_or_else(|_| r#"{"keys":[]}"#.to_owned(), |jwks| jwks.to_canonical_json()))
+}
+
+/// The algorithms of the access-token keys that verifiers should hold now, sorted.
+///
+/// # Errors
+///
+/// The database cannot be read.
+pub async fn published_algs(
+    connection: &mut PgConnection,
+    environment: &str,
+) -> Result<BTreeSet<Algorithm>, StorageError> {
+    let keys = signing_keys::list(connection, environment).await?;
+    let carried = keys
+        .iter()
+        .filter(|listed| listed.key.purpose == Purpose::AccessTokens && listed.key.state.is_carried());
+    Ok(carried.map(|listed| listed.key.alg).collect())
 }
 
 fn slot_status(ring: &KeyRing, slot: Slot) -> SlotStatus {

@@ -90,7 +90,7 @@ fn sign(asked: Asked<'_>, signer: &Signer, nonce: Uuid) -> Result<String, Keysto
         duo_seat_count: None,
     };
     let payload = serde_json::to_vec(&claims).map_err(|_| KeystoreError::Unusable)?;
-    Ok(signer.sign_as(Typ::Probe, &payload))
+    signer.sign_as(Typ::Probe, &payload)
 }
 
 /// Every order is as likely (Fisher and Yates); the bias of a byte over a few dozen places is nothing.
@@ -126,13 +126,15 @@ mod tests {
     use token_authority_verifier::{KeySet, Verifier, VerifyError};
 
     use super::*;
+    use crate::keystore::PrivateHalf;
     use crate::keystore::seed::Seed;
 
     #[test]
     fn a_verifier_tells_the_true_from_the_forged_and_nothing_else_does() {
         let seeds = [(); 2].map(|()| Seed::generate().unwrap());
         let public_keys = seeds.each_ref().map(|seed| seed.public_key().unwrap());
-        let signers = [0, 1].map(|n| Signer::new(&seeds[n], public_keys[n].kid()).unwrap());
+        let signers = [0, 1]
+            .map(|n| Signer::new(&PrivateHalf::Ed25519(seeds[n].clone()), public_keys[n].kid()).unwrap());
         let verifier =
             Verifier::from_key_set(&KeySet::new(public_keys).unwrap(), "https://issuer.example", "gateway");
         let asked =

@@ -15,6 +15,7 @@ use crate::domain::catalog::AddOnName;
 use crate::domain::entitlement::Situation;
 use crate::domain::ids::{InstanceCredentialId, InstanceId, InstanceUid, SubscriptionId};
 use crate::domain::instance::{Deployment, InstanceStanding};
+use crate::domain::key_ring::Algorithm;
 use crate::domain::license::LicenseStanding;
 use crate::domain::subscription::{SubscriptionStanding, Term};
 
@@ -68,13 +69,33 @@ pub struct ActiveKey {
     pub not_after: DateTime<Utc>,
 }
 
+/// The key that signs access tokens now, of each algorithm.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct ActiveKeys {
+    pub ed_dsa: Option<ActiveKey>,
+    pub rs256: Option<ActiveKey>,
+}
+
+impl ActiveKeys {
+    /// The one of this algorithm.
+    #[must_use]
+    pub fn of(&self, alg: Algorithm) -> Option<&ActiveKey> {
+        match alg {
+            Algorithm::EdDsa => self.ed_dsa.as_ref(),
+            Algorithm::Rs256 => self.rs256.as_ref(),
+        }
+    }
+}
+
 /// What holds for a whole batch.
 #[derive(Clone, Debug)]
 pub struct BatchFacts {
     /// The database's clock, read after the batch held its locks.
     pub now: DateTime<Utc>,
-    /// `None` while no key may sign.
-    pub active_key: Option<ActiveKey>,
+    /// The key of each algorithm that may sign; none while minting with it is stopped.
+    pub active_keys: ActiveKeys,
+    /// The backends that were registered as verifying RS256; every other one verifies EdDSA.
+    pub rs256_backends: Vec<String>,
     /// The newest key set; `None` before the first was published.
     pub key_set_version: Option<i64>,
     /// One entry for each uid asked for, in that order; `None` for an unknown one.

@@ -2,4 +2,6 @@
 
 mod documented;
 pub(crate) mod library;
+mod oauth;
+pub(crate) mod packages;
 mod vectors;

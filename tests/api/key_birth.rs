@@ -68,7 +68,7 @@ async fn what_init_publishes_verifies_from_the_root_down_to_a_token() {
     let signer = keystore.unseal_signer(&sealed).unwrap();
 
     let claims = claims();
-    let token = signer.sign_compact(&serde_json::to_vec(&claims).unwrap());
+    let token = signer.sign_compact(&serde_json::to_vec(&claims).unwrap()).unwrap();
     let verifier = Verifier::from_manifest(&manifest, &files["0001.jwks.json"], "gitlab-ai-gateway").unwrap();
     let now = SystemTime::UNIX_EPOCH + Duration::from_secs(claims.iat.cast_unsigned());
     assert_eq!(verifier.verify(&token, now), Ok(claims));

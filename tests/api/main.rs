@@ -8,6 +8,7 @@
 
 mod activation;
 mod admin;
+mod algorithms;
 mod audit;
 mod catalogs;
 mod databases;
@@ -22,6 +23,7 @@ mod key_schema;
 mod key_set_commands;
 mod key_sets;
 mod laws;
+mod oauth;
 mod root_ceremony;
 mod support;
 mod sync;

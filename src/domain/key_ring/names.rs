@@ -15,6 +15,15 @@ words! {
     }
 }
 
+impl From<Algorithm> for token_authority_verifier::Algorithm {
+    fn from(alg: Algorithm) -> Self {
+        match alg {
+            Algorithm::EdDsa => Self::EdDsa,
+            Algorithm::Rs256 => Self::Rs256,
+        }
+    }
+}
+
 /// Every purpose that a key of the service can have. The root's keys are not among
 /// them: they never touch the service.
 pub const PURPOSES: [Purpose; 3] = [Purpose::AccessTokens, Purpose::AuditCheckpoints, Purpose::DenyList];

@@ -8,7 +8,7 @@ use sqlx::postgres::PgRow;
 use sqlx::{Decode, PgConnection, Postgres, Row, Type};
 use uuid::Uuid;
 
-use super::{ActiveKey, BatchFacts, CredentialFacts, InstanceFacts, LastSync, Situation, term};
+use super::{ActiveKey, ActiveKeys, BatchFacts, CredentialFacts, InstanceFacts, LastSync, Situation, term};
 use crate::domain::add_on_purchase::PurchaseStanding;
 use crate::domain::catalog::AddOnName;
 use crate::domain::ids::InstanceUid;
@@ -42,7 +42,8 @@ pub async fn list_for_batch(
         .await?;
     let mut facts = BatchFacts {
         now: DateTime::UNIX_EPOCH,
-        active_key: None,
+        active_keys: ActiveKeys::default(),
+        rs256_backends: Vec::new(),
         key_set_version: None,
         instances: std::iter::repeat_with(|| None).take(uids.len()).collect(),
     };
@@ -51,7 +52,9 @@ pub async fn list_for_batch(
         let mut columns = Columns { row, next: 0 };
         if index == 0 {
             facts.now = columns.read()?;
-            facts.active_key = columns.active_key()?;
+            facts.active_keys.ed_dsa = columns.active_key()?;
+            facts.active_keys.rs256 = columns.active_key()?;
+            facts.rs256_backends = columns.read::<Option<Vec<String>>>()?.unwrap_or_default();
             facts.key_set_version = columns.read()?;
         } else {
             columns.next = COLUMNS_OF_THE_BATCH;
@@ -195,7 +198,7 @@ impl<'r> Columns<'r> {
     }
 }
 
-const COLUMNS_OF_THE_BATCH: usize = 5;
+const COLUMNS_OF_THE_BATCH: usize = 9;
 /// After the uid.
 const COLUMNS_OF_AN_INSTANCE: usize = 23;
 /// After the id.
@@ -205,7 +208,7 @@ const COLUMNS_OF_A_CREDENTIAL: usize = 6;
 /// unknown one; more where it has several secrets or purchases, which is rare: joined rows cost a third
 /// less than aggregated arrays. Nothing is sorted: `position` tells where a row belongs.
 const BATCH: &str = "\
-select b.now, k.kid, k.number, k.not_after, ks.version, \
+select b.now, k.kid, k.number, k.not_after, r.kid, r.number, r.not_after, rb.names, ks.version, \
        u.position, i.uid, i.number, i.instance_id, i.hostname, i.public_key, i.reported_usage, \
        i.identity_contested_at is not null, l.subscription_id, \
        l.kind, l.revoked_at, s.license_type, s.starts_at, s.ends_at, s.earlier_ends, s.trial, s.condition, \
@@ -216,6 +219,9 @@ select b.now, k.kid, k.number, k.not_after, ks.version, \
 from (select clock_timestamp() as now) b \
 left join (select kid, number, not_after from signing_keys \
            where environment = $2 and purpose = 'access_tokens' and alg = 'EdDSA' and state = 'active') k on true \
+left join (select kid, number, not_after from signing_keys \
+           where environment = $2 and purpose = 'access_tokens' and alg = 'RS256' and state = 'active') r on true \
+left join (select array_agg(name) as names from backends where alg = 'RS256') rb on true \
 left join (select max(version) as version from key_sets where environment = $2) ks on true \
 cross join unnest($1::uuid[]) with ordinality as u (uid, position) \
 left join instances i on i.uid = u.uid \

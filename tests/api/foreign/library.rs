@@ -1,13 +1,14 @@
 //! Installs a JWT library that we did not write from its registry, pinned, and asks it about tokens.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde::Serialize;
 use serde_json::Value;
+
+use super::packages::{Registry, install};
 
 /// A library of another language, with the script that uses it as a backend would.
 #[derive(Clone, Copy, Debug)]
@@ -68,53 +69,12 @@ impl Library {
             Self::Jose => JOSE.replace('@', "-"),
             Self::PyJwt => PYJWT.replace("==", "-"),
         });
-        fs::create_dir_all(folder.parent().unwrap()).unwrap();
-        // Tests run in parallel, as threads or as processes: one installs, the others wait.
-        let lock = File::create(folder.with_added_extension("lock")).unwrap();
-        lock.lock().unwrap();
-        let complete = folder.join("complete");
-        if !complete.exists() {
-            // Whatever is there was interrupted.
-            let _ = fs::remove_dir_all(&folder);
-            match self {
-                Self::Jose => {
-                    fs::create_dir_all(&folder).unwrap();
-                    run(Command::new("npm").current_dir(&folder).args([
-                        "install",
-                        "--no-audit",
-                        "--no-fund",
-                        "--ignore-scripts",
-                        "--prefix=.",
-                        JOSE,
-                    ]));
-                }
-                Self::PyJwt => {
-                    run(Command::new("python3").args(["-m", "venv"]).arg(&folder));
-                    run(Command::new(folder.join("bin/python")).args([
-                        "-m",
-                        "pip",
-                        "install",
-                        "--quiet",
-                        "--disable-pip-version-check",
-                        PYJWT,
-                        CRYPTOGRAPHY,
-                    ]));
-                }
-            }
-            File::create(complete).unwrap();
+        match self {
+            Self::Jose => install(&folder, Registry::Npm, &[JOSE]),
+            Self::PyJwt => install(&folder, Registry::PyPi, &[PYJWT, CRYPTOGRAPHY]),
         }
         folder
     }
-}
-
-fn run(command: &mut Command) {
-    let status = command.stdin(Stdio::null()).stdout(Stdio::null()).status().unwrap_or_else(|error| {
-        panic!(
-            "{command:?} could not start ({error}): this test needs python3 with venv, Node.js and npm; on \
-             Debian: apt-get install python3-venv nodejs npm"
-        )
-    });
-    assert!(status.success(), "{command:?} failed: {status}");
 }
 
 const CRYPTOGRAPHY: &str = "cryptography==50.0.2";

@@ -14,6 +14,7 @@ use token_authority::catalog_files;
 use token_authority::clock::Clock;
 use token_authority::config::Settings;
 use token_authority::domain::admin_scope::AdminScope;
+use token_authority::domain::key_ring::Algorithm;
 use token_authority::domain::sealed::SecretName;
 use token_authority::fulfillment::admin_tokens::{self, NewAdminToken};
 use token_authority::http;
@@ -39,6 +40,7 @@ pub(crate) struct Deployment {
     pub(crate) admin_token: String,
     pub(crate) keys: TempDir,
     kek: Arc<dyn KeyEncryption>,
+    issuer: String,
 }
 
 /// What a request is answered.
@@ -62,18 +64,38 @@ impl TestApp {
 
     /// The same, with settings of its own: names as in the environment, less the prefix.
     pub(crate) async fn start_with(settings: &[(&str, &str)]) -> Self {
-        let clock = Clock::pinned(beginning());
+        Self::start_deployment(ISSUER.to_owned(), Clock::pinned(beginning()), settings, loopback()).await
+    }
+
+    /// A service whose issuer is the address where it answers, on the time it is: for clients that discover it,
+    /// and have a clock of their own.
+    pub(crate) async fn start_discoverable(settings: &[(&str, &str)]) -> Self {
+        let listener = loopback();
+        let issuer = format!("http://{}", listener.local_addr().unwrap());
+        Self::start_deployment(issuer, Clock::system(), settings, listener).await
+    }
+
+    async fn start_deployment(
+        issuer: String,
+        clock: Clock,
+        settings: &[(&str, &str)],
+        listener: TcpListener,
+    ) -> Self {
         let database = Database::fresh().await;
         let keys = TempDir::new().unwrap();
         let kek: Arc<dyn KeyEncryption> = Arc::new(LocalKek::new(&[7; 32]).unwrap());
         let storage = database.storage();
+        let token_algs = settings.iter().find(|(name, _)| *name == "TOKEN_ALGS");
+        let token_algs = token_algs.map_or("EdDSA", |(_, algs)| algs).split(',');
+        let token_algs: Vec<Algorithm> = token_algs.map(|alg| alg.parse().unwrap()).collect();
         let root_key_file = keys.path().join("root.pem");
         let birth = init::Birth {
             environment: "development",
-            issuer: ISSUER,
+            issuer: &issuer,
             keys_dir: keys.path(),
             kek: &*kek,
             root_key_file: Some(&root_key_file),
+            token_algs: &token_algs,
             is_development: true,
             actor: "test",
         };
@@ -84,21 +106,26 @@ impl TestApp {
         let (_, token) = admin_tokens::create(&mut tx, &keystore, beginning(), None, new).await.unwrap();
         tx.commit().await.unwrap();
         let admin_token = token.expose().to_owned();
-        let deployment = Arc::new(Deployment { database, admin_token, keys, kek });
-        Self::start_replica(deployment, clock, settings).await
+        let deployment = Arc::new(Deployment { database, admin_token, keys, kek, issuer });
+        Self::start_replica(deployment, clock, settings, listener).await
     }
 
     /// One more replica of the same deployment, on the same clock.
     pub(crate) async fn another(&self) -> Self {
-        Self::start_replica(Arc::clone(&self.deployment), self.clock.clone(), &[]).await
+        Self::start_replica(Arc::clone(&self.deployment), self.clock.clone(), &[], loopback()).await
     }
 
     pub(crate) fn deployment(&self) -> &Deployment {
         &self.deployment
     }
 
-    async fn start_replica(deployment: Arc<Deployment>, clock: Clock, extra: &[(&str, &str)]) -> Self {
-        let own = [("ISSUER", ISSUER), ("ENVIRONMENT", "development"), ("WORKERS", "1")];
+    async fn start_replica(
+        deployment: Arc<Deployment>,
+        clock: Clock,
+        extra: &[(&str, &str)],
+        listener: TcpListener,
+    ) -> Self {
+        let own = [("ISSUER", deployment.issuer.as_str()), ("ENVIRONMENT", "development"), ("WORKERS", "1")];
         let variables = own.iter().chain(extra);
         let variables =
             variables.map(|(name, value)| (format!("TOKEN_AUTHORITY_{name}"), (*value).to_owned()));
@@ -111,13 +138,12 @@ impl TestApp {
         let app = App::start(
             clock.clone(),
             settings,
-            ISSUER.to_owned(),
+            deployment.issuer.clone(),
             storage,
             Arc::new(keystore),
             catalog_files::example().unwrap(),
         );
         let app = Arc::new(app.await.unwrap());
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let (running, serving) = http::serve(Arc::clone(&app), listener).unwrap();
         tokio::spawn(serving);
         let base_url = format!("http://{}", running.address);
@@ -150,6 +176,10 @@ impl TestApp {
         assert!(answer.status.is_success(), "{path}: {answer:?}");
         answer.json()
     }
+}
+
+fn loopback() -> TcpListener {
+    TcpListener::bind("127.0.0.1:0").unwrap()
 }
 
 async fn open_keystore(connection: &mut PgConnection, kek: Arc<dyn KeyEncryption>) -> Keystore {

@@ -6,7 +6,7 @@ use ed25519_dalek::{Signer, SigningKey};
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
-use super::app::{ISSUER, TestApp, fresh_uuid};
+use super::app::{TestApp, fresh_uuid};
 
 /// A key, and the JWS that it makes.
 pub(crate) struct Installation {
@@ -24,6 +24,13 @@ impl Installation {
         json!({ "kty": "OKP", "crv": "Ed25519", "x": URL_SAFE_NO_PAD.encode(self.key.verifying_key().as_bytes()) })
     }
 
+    /// The same with its private member, for the clients that hold it.
+    pub(crate) fn private_key(&self) -> Value {
+        let mut key = self.public_key();
+        key["d"] = URL_SAFE_NO_PAD.encode(self.key.to_bytes()).into();
+        key
+    }
+
     /// A compact JWS by the key.
     pub(crate) fn jws(&self, header: &Value, claims: &Value) -> String {
         let part = |json: &Value| URL_SAFE_NO_PAD.encode(json.to_string());
@@ -35,7 +42,7 @@ impl Installation {
     /// The claims of a proof that holds at the app's time.
     pub(crate) fn proof_claims(&self, app: &TestApp) -> Value {
         let now = app.clock.now().timestamp();
-        json!({ "aud": ISSUER, "instance_id": self.instance_id, "iat": now, "exp": now + 60, "jti": fresh_uuid() })
+        json!({ "aud": app.app.issuer(), "instance_id": self.instance_id, "iat": now, "exp": now + 60, "jti": fresh_uuid() })
     }
 
     /// What the installation sends to be activated.
@@ -51,7 +58,7 @@ impl Installation {
     /// The claims of an assertion that holds at the app's time.
     pub(crate) fn assertion_claims(&self, app: &TestApp, uid: &str) -> Value {
         let now = app.clock.now().timestamp();
-        json!({ "iss": uid, "sub": uid, "aud": ISSUER, "iat": now, "exp": now + 60, "jti": fresh_uuid() })
+        json!({ "iss": uid, "sub": uid, "aud": app.app.issuer(), "iat": now, "exp": now + 60, "jti": fresh_uuid() })
     }
 
     /// A request with a fresh assertion.

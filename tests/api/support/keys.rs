@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tempfile::TempDir;
 use token_authority::clock::Clock;
+use token_authority::domain::key_ring::Algorithm;
 use token_authority::keystore::sealing::{KeyEncryption, LocalKek};
 use token_authority::rotation::RotationError;
 use token_authority::rotation::init::{Birth, Born, init};
@@ -44,6 +45,7 @@ impl NewDeployment {
             keys_dir: &self.keys_dir(),
             kek: &*self.kek,
             root_key_file: Some(&self.root_key_file()),
+            token_algs: &[Algorithm::EdDsa],
             is_development: true,
             actor: "test",
         };

@@ -1,0 +1,69 @@
+//! RS256 beside EdDSA: a key of each, chosen for each backend by what it was registered with.
+
+use std::time::{Duration, SystemTime};
+
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use token_authority_verifier::{Algorithm, KeySet, Verifier};
+
+use crate::support::app::{ISSUER, TestApp, activate, beginning, sell, send, text};
+
+/// Registers the backend of the AI gateway as one that verifies RS256 alone.
+async fn register(app: &TestApp, name: &str, alg: &str) {
+    let backend = json!({ "name": name, "alg": alg, "trust": "embedded", "min_live": 0 });
+    app.admin_post("/admin/v1/backends", backend).await;
+}
+
+fn header(token: &str) -> Value {
+    let header = jsonwebtoken::decode_header(token).unwrap();
+    json!({ "alg": format!("{:?}", header.alg), "typ": header.typ, "kid": header.kid })
+}
+
+#[tokio::test]
+async fn each_backend_gets_tokens_of_the_algorithm_that_it_was_registered_with() {
+    let app = TestApp::start_with(&[("TOKEN_ALGS", "EdDSA,RS256")]).await;
+    register(&app, "ai_gateway", "RS256").await;
+    register(&app, "duo_workflow_service", "EdDSA").await;
+    let instance = activate(&app, &sell(&app, Some("duo_pro"), 1).await.activation_code).await;
+    let body = json!({ "version": "17.6.1" });
+    let synced = instance.sync(&app, &body).await.expect(StatusCode::OK);
+
+    let jwks = send(app.request(Method::GET, "/.well-known/jwks.json")).await;
+    let keys = KeySet::parse(jwks.text.as_bytes()).unwrap();
+    let algs: Vec<_> = keys.iter().map(token_authority_verifier::Jwk::algorithm).collect();
+    assert_eq!(
+        algs.iter().filter(|alg| **alg == Algorithm::Rs256).count(),
+        2,
+        "one that signs, one beside it"
+    );
+    let now = SystemTime::UNIX_EPOCH + Duration::from_secs(beginning().timestamp().unsigned_abs());
+    let tokens = synced["tokens"].as_array().unwrap();
+    assert!(tokens.len() >= 2, "{synced}");
+    for token in tokens {
+        let (compact, audience) = (text(&token["token"]), text(&token["audience"]));
+        let expected = if token["backend"] == "ai_gateway" { "RS256" } else { "EdDSA" };
+        assert_eq!(header(&compact)["alg"], expected, "{token}");
+        assert_eq!(header(&compact)["typ"], "at+jwt");
+        Verifier::from_key_set(&keys, ISSUER, audience).verify(&compact, now).unwrap();
+    }
+
+    // The same again is a retry, byte for byte: RSA signatures of this kind have no randomness in them.
+    let again = instance.sync(&app, &body).await.expect(StatusCode::OK);
+    assert_eq!(again["tokens"], synced["tokens"]);
+    let discovery = send(app.request(Method::GET, "/.well-known/openid-configuration")).await;
+    let discovery = discovery.expect(StatusCode::OK);
+    assert_eq!(discovery["id_token_signing_alg_values_supported"], json!(["EdDSA", "RS256"]));
+}
+
+#[tokio::test]
+async fn a_backend_whose_algorithm_has_no_key_gets_no_token_and_the_others_go_on() {
+    let app = TestApp::start().await;
+    register(&app, "ai_gateway", "RS256").await;
+    let instance = activate(&app, &sell(&app, Some("duo_pro"), 1).await.activation_code).await;
+    let synced = instance.sync(&app, &json!({ "version": "17.6.1" })).await.expect(StatusCode::OK);
+    let backends: Vec<_> =
+        synced["tokens"].as_array().unwrap().iter().map(|one| text(&one["backend"])).collect();
+    assert!(!backends.is_empty() && !backends.contains(&"ai_gateway".to_owned()), "{synced}");
+    let only = json!({ "version": "17.6.1", "backends": ["ai_gateway"] });
+    instance.sync(&app, &only).await.refused(StatusCode::SERVICE_UNAVAILABLE, "unavailable");
+}
