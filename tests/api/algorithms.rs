@@ -58,7 +58,14 @@ async fn each_backend_gets_tokens_of_the_algorithm_that_it_was_registered_with()
 #[tokio::test]
 async fn a_backend_whose_algorithm_has_no_key_gets_no_token_and_the_others_go_on() {
     let app = TestApp::start().await;
-    register(&app, "ai_gateway", "RS256").await;
+    // As if minting with its algorithm had been stopped after it was registered.
+    sqlx::query(
+        "insert into backends (name, alg, trust, min_live, created_at, updated_at) \
+         values ('ai_gateway', 'RS256', 'embedded', 0, now(), now())",
+    )
+    .execute(&mut *app.database().await)
+    .await
+    .unwrap();
     let instance = activate(&app, &sell(&app, Some("duo_pro"), 1).await.activation_code).await;
     let synced = instance.sync(&app, &json!({ "version": "17.6.1" })).await.expect(StatusCode::OK);
     let backends: Vec<_> =
