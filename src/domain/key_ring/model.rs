@@ -19,3 +19,4 @@
 
 mod life;
 mod mint;
+mod restore;

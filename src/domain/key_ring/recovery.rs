@@ -21,8 +21,46 @@ pub struct Evidence {
     pub private_halves: BTreeSet<Kid>,
 }
 
+/// How far signed documents outside of the database go. A claim that nobody signed is none.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Outside {
+    /// The newest key set that the root has signed.
+    pub key_set: Option<u32>,
+    /// The serial of the newest signed deny list.
+    pub deny_list_serial: Option<u64>,
+    /// The last event of the newest signed audit checkpoint.
+    pub audit_sequence: Option<u64>,
+}
+
+/// In which way a database is an old copy of itself.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum Behind {
+    #[error("the root has signed key set {signed}; this database knows no later one than {known}")]
+    KeySet { signed: u32, known: u32 },
+    #[error("deny list {signed} was signed; this database knows no later one than {known}")]
+    DenyList { signed: u64, known: u64 },
+    #[error("the audit was signed up to event {signed}; this database knows no later one than {known}")]
+    Audit { signed: u64, known: u64 },
+}
+
+impl Outside {
+    /// What a database with this ring, whose last audit event is `audit_sequence`, is behind; `None` when nothing
+    /// outside goes further.
+    #[must_use]
+    pub fn is_ahead_of(&self, ring: &KeyRing, audit_sequence: u64) -> Option<Behind> {
+        let (head, serial) = (ring.head_version(), ring.deny_list_serial());
+        let key_set = self.key_set.filter(|signed| *signed > head);
+        let deny_list = self.deny_list_serial.filter(|signed| *signed > serial);
+        let audit = self.audit_sequence.filter(|signed| *signed > audit_sequence);
+        key_set
+            .map(|signed| Behind::KeySet { signed, known: head })
+            .or(deny_list.map(|signed| Behind::DenyList { signed, known: serial }))
+            .or(audit.map(|signed| Behind::Audit { signed, known: audit_sequence }))
+    }
+}
+
 /// One line of the audit that says something about the ring.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum Remembered {
     Floor(u32),
     Key(Recalled),
@@ -30,7 +68,7 @@ pub enum Remembered {
 }
 
 /// A key set as its manifest tells it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct PublishedSet {
     pub set: Adopted,
     pub keys: BTreeMap<Kid, NewKey>,
@@ -213,6 +251,27 @@ fn born(key: &Key) -> NewKey {
     NewKey { kid: key.kid, purpose: key.purpose, alg: key.alg, not_after: key.not_after }
 }
 
+/// What the audit keeps of one event, in tests.
+#[cfg(test)]
+pub(super) fn remembered(event: &Event, after: &KeyRing) -> Option<Remembered> {
+    match event {
+        Event::KeySetRecorded { version } => Some(Remembered::KeySet { version: *version, digest: None }),
+        Event::FloorRaised { to } => Some(Remembered::Floor(*to)),
+        event => {
+            let key = after.key(event.kid()?)?;
+            let at = key.demoted_at.or(key.activated_at).unwrap_or_default();
+            Some(Remembered::Key(Recalled {
+                key: born(key),
+                to: key.state,
+                at,
+                published_in: key.published.map(|published| published.version),
+                armed_at: key.armed_at,
+                denial: key.denial,
+            }))
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use chrono::TimeDelta;
@@ -256,26 +315,6 @@ mod tests {
         evidence.denied = ring.keys().filter_map(|key| Some((key.kid, key.denial?))).collect();
         evidence.deny_list_serial = ring.deny_list_serial();
         (ring, evidence)
-    }
-
-    fn remembered(event: &Event, after: &KeyRing) -> Option<Remembered> {
-        match event {
-            Event::KeySetRecorded { version } => {
-                Some(Remembered::KeySet { version: *version, digest: Some(digest(*version)) })
-            }
-            Event::FloorRaised { to } => Some(Remembered::Floor(*to)),
-            event => {
-                let key = after.key(event.kid()?)?;
-                Some(Remembered::Key(Recalled {
-                    key: born(key),
-                    to: key.state,
-                    at: at(1),
-                    published_in: key.published.map(|published| published.version),
-                    armed_at: key.armed_at,
-                    denial: key.denial,
-                }))
-            }
-        }
     }
 
     fn compromise(n: u8) -> Command {
@@ -350,7 +389,7 @@ mod tests {
         let refusal = recover(&copy, &hidden, at(2)).unwrap_err();
         assert_eq!(refusal, RecoveryRefusal::KeySetMissing { version: 2 });
         let mut other = evidence;
-        other.key_sets[0].set.digest = digest(99);
+        other.audit = vec![Remembered::KeySet { version: 2, digest: Some(digest(99)) }];
         assert_eq!(recover(&copy, &other, at(2)).unwrap_err(), RecoveryRefusal::KeySetMissing { version: 2 });
     }
 
