@@ -8,7 +8,9 @@ use metrics::gauge;
 use tokio::time::MissedTickBehavior;
 
 use super::App;
-use crate::storage::{StorageError, assertion_uses, idempotency_keys, imports, issuances, signing_keys};
+use crate::storage::{
+    StorageError, assertion_uses, fences, idempotency_keys, imports, issuances, safe_mode, signing_keys,
+};
 use crate::telemetry::metric_names::{ACTIVE_KEY, POOL_CONNECTIONS};
 
 impl App {
@@ -32,7 +34,10 @@ pub async fn keep_house(app: Arc<App>) {
     loop {
         // The database may be away for a while; readiness and every request say so already.
         let outcome = tokio::select! {
-            _ = often.tick() => show_active_keys(&app, &mut shown).await,
+            _ = often.tick() => {
+                let marked = mark_clock(&app).await;
+                show_active_keys(&app, &mut shown).await.and(marked)
+            }
             _ = seldom.tick() => {
                 app.failed_authentications.tidy();
                 tidy(&app).await
@@ -64,6 +69,18 @@ async fn tidy(app: &App) -> Result<(), StorageError> {
 }
 
 const RESULTS_AT_ONCE: i64 = 5000;
+
+/// Remembers how far the clock got, while the database's and this process's agree: neither of two that differ is
+/// to be believed.
+async fn mark_clock(app: &App) -> Result<(), StorageError> {
+    let mut tx = app.database.begin().await?;
+    let database_now = app.clock.settle(fences::find_now(&mut tx).await?);
+    if (database_now - app.now()).abs() <= safe_mode::CLOCK_TOLERANCE {
+        safe_mode::raise_clock_mark(&mut tx, app.settings.environment.as_str()).await?;
+        tx.commit().await?;
+    }
+    Ok(())
+}
 
 /// Shows each active key as 1, and those that were active before as 0.
 async fn show_active_keys(app: &App, shown: &mut HashSet<ActiveKey>) -> Result<(), StorageError> {

@@ -1,10 +1,11 @@
 //! `/health`: whether this process lives, and whether it can answer syncs now.
 
 use actix_web::{HttpResponse, web};
+use chrono::SecondsFormat;
 use serde::Serialize;
 
 use crate::app::App;
-use crate::storage::{Schema, facts};
+use crate::storage::{Schema, facts, safe_mode};
 
 /// One thing that is needed, and what is the matter with it.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -35,7 +36,13 @@ pub(crate) async fn live() -> HttpResponse {
     responses((status = 200, description = "Syncs can be answered", body = HealthView),
               (status = 503, description = "What is wrong", body = HealthView)))]
 pub(crate) async fn ready(app: web::Data<App>) -> HttpResponse {
-    let checks = vec![queue(&app), database(&app).await, signing_key_and_clock(&app).await];
+    let checks = vec![
+        queue(&app),
+        database(&app).await,
+        signing_key_and_clock(&app).await,
+        safe_mode(&app).await,
+        clock_mark(&app).await,
+    ];
     if checks.iter().all(|check| check.ok) {
         HttpResponse::Ok().json(HealthView { status: "ready", checks })
     } else {
@@ -79,6 +86,40 @@ async fn signing_key_and_clock(app: &App) -> Check {
         Err(_) => Some("the database cannot be read".to_owned()),
     };
     Check { name: "signing_key", ok: detail.is_none(), detail }
+}
+
+/// An old copy of the database mints nothing until `recover` has told it what it forgot.
+async fn safe_mode(app: &App) -> Check {
+    let found = async {
+        let mut tx = app.database.begin().await?;
+        safe_mode::find(&mut tx, app.settings.environment.as_str()).await
+    };
+    let detail = match found.await {
+        Ok(None) => None,
+        Ok(Some(mode)) => Some(format!(
+            "safe mode since {}: {}; run `token-authority recover`",
+            mode.since.to_rfc3339_opts(SecondsFormat::Secs, true),
+            mode.reason
+        )),
+        Err(_) => Some("the database cannot be read".to_owned()),
+    };
+    Check { name: "safe_mode", ok: detail.is_none(), detail }
+}
+
+async fn clock_mark(app: &App) -> Check {
+    let found = async {
+        let mut tx = app.database.begin().await?;
+        safe_mode::find_clock_jump(&mut tx, app.settings.environment.as_str()).await
+    };
+    let detail = match found.await {
+        Ok(None) => None,
+        Ok(Some(back)) => Some(format!(
+            "the database's clock jumped back by {} seconds; nothing is minted until it is set right",
+            back.num_seconds()
+        )),
+        Err(_) => Some("the database cannot be read".to_owned()),
+    };
+    Check { name: "clock", ok: detail.is_none(), detail }
 }
 
 async fn key_and_skew(app: &App) -> Result<(bool, i64), crate::storage::StorageError> {

@@ -204,6 +204,9 @@ const COLUMNS_OF_AN_INSTANCE: usize = 23;
 /// After the id.
 const COLUMNS_OF_A_CREDENTIAL: usize = 6;
 
+/// No key signs in safe mode, nor while the clock shows less than it did
+/// ([`CLOCK_TOLERANCE`](crate::storage::safe_mode::CLOCK_TOLERANCE)).
+///
 /// A row for each uid that is asked for, known or not, so that the clock and the key come even for an
 /// unknown one; more where it has several secrets or purchases, which is rare: joined rows cost a third
 /// less than aggregated arrays. Nothing is sorted: `position` tells where a row belongs.
@@ -217,10 +220,13 @@ select b.now, k.kid, k.number, k.not_after, r.kid, r.number, r.not_after, rb.nam
        c.id, c.digest, c.origin = 'rotation', c.sequence, c.first_used_at, c.last_used_at, c.dies_at, \
        p.id, p.add_on, p.quantity, p.starts_at, p.ends_at, p.ended_at \
 from (select clock_timestamp() as now) b \
+cross join (select not exists (select from key_rings where environment = $2 and safe_mode_since is not null) \
+               and not exists (select from clock_marks where environment = $2 \
+                                 and high_water > clock_timestamp() + interval '5 seconds') as may_sign) m \
 left join (select kid, number, not_after from signing_keys \
-           where environment = $2 and purpose = 'access_tokens' and alg = 'EdDSA' and state = 'active') k on true \
+           where environment = $2 and purpose = 'access_tokens' and alg = 'EdDSA' and state = 'active') k on m.may_sign \
 left join (select kid, number, not_after from signing_keys \
-           where environment = $2 and purpose = 'access_tokens' and alg = 'RS256' and state = 'active') r on true \
+           where environment = $2 and purpose = 'access_tokens' and alg = 'RS256' and state = 'active') r on m.may_sign \
 left join (select array_agg(name) as names from backends where alg = 'RS256') rb on true \
 left join (select max(version) as version from key_sets where environment = $2) ks on true \
 cross join unnest($1::uuid[]) with ordinality as u (uid, position) \
