@@ -66,10 +66,7 @@ impl Published {
             }
         }
         match (seen, chain.first()) {
-            (Some(Mark { version, .. }), None) => {
-                let path = self.folder.clone();
-                return Err(CeremonyError::OldCopy { path, what: "key set", version });
-            }
+            (Some(Mark { version, .. }), None) => return Err(self.lacks("key set", version)),
             (Some(seen), Some((path, first))) if first.digest() != seen.digest => {
                 let (path, published) = (path.clone(), first.digest());
                 return Err(CeremonyError::AlreadyPublished { path, published, given: seen.digest });
@@ -78,11 +75,29 @@ impl Published {
         }
         let Some((path, newest)) = chain.pop() else { return Ok(None) };
         let named = newest.unverified().root_version;
-        let root = roots
-            .iter()
-            .find(|root| root.version == named)
-            .ok_or(CeremonyError::OldRoot { newest: roots.last().map_or(0, |root| root.version), named })?;
-        newest.verify(root).map(Some).map_err(untrusted(&path))
+        let trusted = roots.iter().find(|root| root.version == named).cloned();
+        let root = match (trusted, roots.first()) {
+            (Some(root), _) => root,
+            // Trust begins later than this: what it signed is taken as it was published, and the digests lead on.
+            (None, Some(first)) if named < first.version => self.root_as_published(named)?,
+            (None, _) => {
+                let newest = roots.last().map_or(0, |root| root.version);
+                return Err(CeremonyError::OldRoot { newest, named });
+            }
+        };
+        newest.verify(&root).map(Some).map_err(untrusted(&path))
+    }
+
+    fn root_as_published(&self, version: u32) -> Result<Verified<Root>, CeremonyError> {
+        let path = self.folder.join("root").join(format!("{version}.root.json"));
+        let bytes = read(&path)?.ok_or_else(|| self.lacks("root", version))?;
+        let signed = SignedRoot::parse(&bytes).map_err(untrusted(&path))?;
+        signed.verify_pinned(signed.digest()).map_err(untrusted(&path))
+    }
+
+    /// That something is not there which was.
+    pub(super) fn lacks(&self, what: &'static str, version: u32) -> CeremonyError {
+        CeremonyError::OldCopy { path: self.folder.clone(), what, version }
     }
 
     fn manifest(&self, version: u32) -> PathBuf {

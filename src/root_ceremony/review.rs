@@ -210,8 +210,14 @@ impl Review {
 /// The chain of roots from the one that is trusted on.
 fn roots(request: &Request<'_>, memory: &Memory) -> Result<Vec<Verified<Root>>, CeremonyError> {
     let published = request.published.ok_or(CeremonyError::PublishedNeeded)?;
-    let trusted = memory.trusted_root.map(|root| root.digest).or(request.trust_root);
-    published.roots_from(trusted.ok_or(CeremonyError::NoTrust)?)
+    // A root that is named counts before the one that is remembered: after a loss no chain leads from one to the other.
+    let trusted = request.trust_root.or(memory.trusted_root.map(|root| root.digest));
+    let roots = published.roots_from(trusted.ok_or(CeremonyError::NoTrust)?)?;
+    let newest = roots.last().map_or(0, |root| root.version);
+    match memory.trusted_root {
+        Some(seen) if newest < seen.version => Err(published.lacks("root", seen.version)),
+        _ => Ok(roots),
+    }
 }
 
 fn follow_roots(request: &Request<'_>, memory: &mut Memory) -> Result<Verified<Root>, CeremonyError> {

@@ -173,6 +173,7 @@ async fn make_root(
         file: signed.to_canonical_json().into_bytes(),
         payload: signed.payload().to_vec(),
         digest: signed.digest(),
+        pinned_because: None,
     };
     key_sets::insert_root(transition.connection, birth.environment, &stored, transition.now).await?;
     Ok((root_key, verified))

@@ -23,6 +23,8 @@ pub struct NewRoot<'a> {
     pub file: &'a [u8],
     /// Whether roots that were made for development may sign here.
     pub is_development: bool,
+    /// Why the holders of the root before it cannot sign any more: then it is taken without them.
+    pub lost: Option<&'a str>,
     /// Who does this, for the audit.
     pub actor: &'a str,
 }
@@ -41,7 +43,8 @@ pub struct RecordedRoot {
 }
 
 /// Records the next root, once the thresholds of the one before it and its own have signed it,
-/// and publishes it. Recording the newest root again changes nothing.
+/// and publishes it. Where the one before it is lost its own threshold has to do: backends then
+/// have to be told of it anew. Recording the newest root again changes nothing.
 ///
 /// # Errors
 ///
@@ -64,7 +67,14 @@ pub async fn record(
 
     // 2. The newest once more is what was wanted; anything else has to succeed it.
     let is_new = signed.digest() != newest.digest();
-    let root = if is_new { signed.verify_successor(&newest).map_err(refused)? } else { newest };
+    let root = match (is_new, new.lost) {
+        (false, _) => newest,
+        (true, None) => signed.verify_successor(&newest).map_err(refused)?,
+        (true, Some(_)) => {
+            signed.unverified().succeeds(&newest).map_err(refused)?;
+            signed.verify_pinned(signed.digest()).map_err(refused)?
+        }
+    };
     refuse_development(&root, new.is_development)?;
     if is_new {
         let row = StoredRoot {
@@ -72,16 +82,17 @@ pub async fn record(
             file: signed.to_canonical_json().into_bytes(),
             payload: signed.payload().to_vec(),
             digest: root.digest(),
+            pinned_because: new.lost.map(ToOwned::to_owned),
         };
         key_sets::insert_root(&mut tx, new.environment, &row, now).await?;
         let event = NewAuditEvent {
             id: AuditEventId::generate(now),
             at: now,
             actor: new.actor,
-            action: "key_root.recorded",
+            action: if new.lost.is_some() { "key_root.replaced" } else { "key_root.recorded" },
             subject_kind: "key_root",
             subject_id: &format!("{}/{}", new.environment, root.version),
-            reason: None,
+            reason: new.lost,
             before: None,
             after: Some(json!({
                 "version": root.version,
@@ -155,6 +166,7 @@ fn verify_chain(stored: &[StoredRoot]) -> Result<Option<Verified<Root>>, Rotatio
         let signed = SignedRoot::parse(&row.file)?;
         newest = Some(match &newest {
             None => signed.verify_pinned(row.digest)?,
+            Some(_) if row.pinned_because.is_some() => signed.verify_pinned(row.digest)?,
             Some(previous) => signed.verify_successor(previous)?,
         });
     }

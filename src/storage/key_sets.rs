@@ -42,6 +42,8 @@ pub struct StoredRoot {
     pub payload: Vec<u8>,
     /// Of the payload: the name by which backends trust it.
     pub digest: Digest,
+    /// Why trust begins anew with it; `None` where the root before it vouches for it.
+    pub pinned_because: Option<String>,
 }
 
 /// One key set.
@@ -144,7 +146,7 @@ pub async fn list_roots(
     environment: &str,
 ) -> Result<Vec<StoredRoot>, StorageError> {
     let rows = sqlx::query(
-        "select version, file, payload, digest from key_roots where environment = $1 order by version",
+        "select version, file, payload, digest, pinned_because from key_roots where environment = $1 order by version",
     )
     .bind(environment)
     .fetch_all(connection)
@@ -155,6 +157,7 @@ pub async fn list_roots(
             file: row.try_get("file")?,
             payload: row.try_get("payload")?,
             digest: digest(row.try_get("digest")?)?,
+            pinned_because: row.try_get("pinned_because")?,
         })
     });
     roots.collect()
@@ -171,8 +174,8 @@ pub async fn insert_root(
     now: DateTime<Utc>,
 ) -> Result<(), StorageError> {
     sqlx::query(
-        "insert into key_roots (environment, version, file, payload, digest, recorded_at) \
-         values ($1, $2, $3, $4, $5, $6)",
+        "insert into key_roots (environment, version, file, payload, digest, recorded_at, pinned_because) \
+         values ($1, $2, $3, $4, $5, $6, $7)",
     )
     .bind(environment)
     .bind(i64::from(root.version))
@@ -180,6 +183,7 @@ pub async fn insert_root(
     .bind(&root.payload)
     .bind(root.digest.as_bytes().as_slice())
     .bind(now)
+    .bind(&root.pinned_because)
     .execute(connection)
     .await?;
     Ok(())

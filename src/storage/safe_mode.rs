@@ -17,7 +17,10 @@ pub struct SafeMode {
 ///
 /// # Errors
 /// The database cannot be read.
-pub async fn find(connection: &mut PgConnection, environment: &str) -> Result<Option<SafeMode>, StorageError> {
+pub async fn find(
+    connection: &mut PgConnection,
+    environment: &str,
+) -> Result<Option<SafeMode>, StorageError> {
     let row = sqlx::query(
         "select safe_mode_since, safe_mode_reason from key_rings \
          where environment = $1 and safe_mode_since is not null",
@@ -25,8 +28,10 @@ pub async fn find(connection: &mut PgConnection, environment: &str) -> Result<Op
     .bind(environment)
     .fetch_optional(connection)
     .await?;
-    row.map(|row| Ok(SafeMode { since: row.try_get("safe_mode_since")?, reason: row.try_get("safe_mode_reason")? }))
-        .transpose()
+    row.map(|row| {
+        Ok(SafeMode { since: row.try_get("safe_mode_since")?, reason: row.try_get("safe_mode_reason")? })
+    })
+    .transpose()
 }
 
 /// Puts the ring into safe mode, unless it is. Returns whether it was put there now.
@@ -79,7 +84,10 @@ pub async fn leave(
 ///
 /// # Errors
 /// The database cannot be read.
-pub async fn find_reconciled_to(connection: &mut PgConnection, environment: &str) -> Result<u64, StorageError> {
+pub async fn find_reconciled_to(
+    connection: &mut PgConnection,
+    environment: &str,
+) -> Result<u64, StorageError> {
     let found: Option<i64> = sqlx::query_scalar("select reconciled_to from key_rings where environment = $1")
         .bind(environment)
         .fetch_optional(connection)
@@ -111,10 +119,11 @@ pub async fn find_clock_jump(
     connection: &mut PgConnection,
     environment: &str,
 ) -> Result<Option<TimeDelta>, StorageError> {
-    let row = sqlx::query("select high_water, clock_timestamp() as now from clock_marks where environment = $1")
-        .bind(environment)
-        .fetch_optional(connection)
-        .await?;
+    let row =
+        sqlx::query("select high_water, clock_timestamp() as now from clock_marks where environment = $1")
+            .bind(environment)
+            .fetch_optional(connection)
+            .await?;
     let Some(row) = row else { return Ok(None) };
     let (mark, now): (DateTime<Utc>, DateTime<Utc>) = (row.try_get("high_water")?, row.try_get("now")?);
     Ok(Some(mark - now).filter(|back| *back > CLOCK_TOLERANCE))

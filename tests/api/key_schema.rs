@@ -87,6 +87,8 @@ async fn forbidden_changes_of_key_sets_are_refused_by_the_constraint_that_names_
     let cases = [
         ("key_sets_append_only", "update key_sets set jwks = '{}', jwks_digest = sha256('{}')"),
         ("key_sets_append_only", "update key_sets set created_at = now()"),
+        ("key_sets_append_only", "update key_sets set manifest = manifest || '\\x20'"),
+        ("key_sets_append_only", "update key_sets set payload = '{}', payload_digest = sha256('{}')"),
         ("key_sets_append_only", "delete from key_sets"),
         ("key_sets_append_only", "truncate key_sets cascade"),
         ("key_roots_append_only", "update key_roots set file = file || '\\x20'"),
@@ -147,6 +149,35 @@ async fn the_next_key_set_is_taken_only_where_it_follows_the_head() {
         constraint_of(next.insert(&mut connection).await),
         "key_sets_in_order",
         "a number is given once"
+    );
+}
+
+/// An old copy of the database changes no key, whoever holds the pen.
+#[tokio::test]
+async fn in_safe_mode_no_key_changes_and_no_key_set_or_root_is_recorded() {
+    let (_database, mut connection, [active, standby]) = born().await;
+    run(&mut connection, "update key_rings set safe_mode_since = now(), safe_mode_reason = 'a drill'")
+        .await
+        .unwrap();
+    let next = "insert into key_roots (environment, version, file, payload, digest, recorded_at) \
+                select environment, 2, file, payload, digest, now() from key_roots";
+    for sql in [
+        format!("update signing_keys set armed_at = now() where kid = '{standby}'"),
+        copy_of(&active, "repeat('A', 43)", "'generated'"),
+        next.to_owned(),
+    ] {
+        assert_eq!(refusal(&mut connection, &sql).await, "key_rings_in_safe_mode", "{sql}");
+    }
+    let head: Vec<u8> =
+        sqlx::query_scalar("select payload_digest from key_sets").fetch_one(&mut connection).await.unwrap();
+    let head = Some(Digest::new(head.try_into().unwrap()));
+    let set = NextKeySet { version: 2, prev: head, said_version: 2, said_prev: head, said_jwks: JWKS };
+    assert_eq!(constraint_of(set.insert(&mut connection).await), "key_rings_in_safe_mode");
+    let sql = "update key_rings set safe_mode_reason = null";
+    assert_eq!(
+        refusal(&mut connection, sql).await,
+        "key_rings_safe_mode",
+        "it has a reason, or is not there"
     );
 }
 

@@ -11,6 +11,7 @@ mod admin;
 mod algorithms;
 mod audit;
 mod catalogs;
+mod clock;
 mod databases;
 mod deployment;
 mod deployments;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 
+use crate::cli::confirm::ConfirmArgs;
 use crate::cli::database::open_migrated;
 use crate::cli::output::{print, print_json};
 use crate::cli::rotation::{actor, refusal_or_fault};
@@ -19,11 +20,20 @@ pub(crate) struct RecordArgs {
     /// The signed root.
     #[arg(value_name = "FILE")]
     file: PathBuf,
+    /// Why so few holders of the root before it are left that they cannot sign: takes the new one without them. Every
+    /// backend then has to be told of it with `--trust-root`.
+    #[arg(long, value_name = "REASON")]
+    lost: Option<String>,
+    #[command(flatten)]
+    confirm: ConfirmArgs,
 }
 
 impl RecordArgs {
     pub(super) fn run(self, global: &GlobalArgs) -> Result<(), CliError> {
         let settings = global.settings()?;
+        if self.lost.is_some() {
+            self.confirm.ask("Replace the root without its consent? No backend follows by itself.")?;
+        }
         let file = std::fs::read(&self.file)
             .map_err(CliError::fault(format!("could not read {}", self.file.display())))?;
         let recorded = block_on(async {
@@ -33,6 +43,7 @@ impl RecordArgs {
                 keys_dir: &settings.keys_dir,
                 file: &file,
                 is_development: settings.environment.is_development(),
+                lost: self.lost.as_deref(),
                 actor: &actor(),
             };
             roots::record(&database, &new, &Clock::system())
