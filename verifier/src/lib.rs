@@ -3,6 +3,8 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+#[cfg(feature = "actix")]
+pub mod actix;
 mod algorithm;
 mod audit_checkpoint;
 mod base64url;
@@ -31,6 +33,8 @@ mod request;
 mod root;
 mod signed;
 mod timestamp;
+#[cfg(feature = "tower")]
+pub mod tower;
 mod trusted_key;
 mod unverified;
 mod verdicts;

@@ -236,6 +236,10 @@ impl fmt::Display for TokenHeader {
 }
 
 impl RequestError {
+    /// When to come back after a 503: a deny list arrives with each beat of a backend, every half minute.
+    #[cfg(any(feature = "actix", feature = "tower"))]
+    pub(crate) const RETRY_AFTER_SECONDS: u16 = 60;
+
     /// The reason alone, with its cause and remedy.
     #[must_use]
     pub const fn reason(&self) -> Reason {
@@ -258,6 +262,13 @@ impl RequestError {
     pub const fn status(&self) -> u16 {
         self.reason().status()
     }
+}
+
+/// The clock of the middlewares, the one place of this crate that reads one.
+#[cfg(any(feature = "actix", feature = "tower"))]
+#[expect(clippy::disallowed_methods, reason = "a request is judged at the time it is")]
+pub(crate) fn system_clock() -> SystemTime {
+    SystemTime::now()
 }
 
 /// One challenge with its parameters (RFC 9110 §11.6.1).

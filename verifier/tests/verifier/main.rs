@@ -10,6 +10,8 @@ mod forge;
 mod generate;
 mod known_answers;
 mod live;
+#[cfg(any(feature = "actix", feature = "tower"))]
+mod middleware;
 mod properties;
 mod reasons;
 mod requests;
