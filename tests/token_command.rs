@@ -101,3 +101,21 @@ fn an_inspection_shows_what_a_token_says_and_vouches_for_nothing() {
     assert!(shown.contains("no: nothing was checked"), "{shown}");
     assert!(shown.contains("complete_code, duo_chat"), "{shown}");
 }
+
+#[test]
+fn a_401_is_turned_into_its_cause_and_remedy() {
+    let header = "Bearer error=\"invalid_token\", error_code=\"kid_unknown\", key_set=\"7\", environment=\"production\"";
+    let output = run(&["why", header, "--format", "json"], "");
+    assert_eq!(output.status.code(), Some(0));
+    let said = json(&output);
+    assert_eq!((&said["code"], &said["key_set"]), (&"kid_unknown".into(), &"7".into()));
+    assert!(said["remedy"].as_str().unwrap().contains("embed the newest key set"), "{said}");
+
+    let answer = format!("HTTP/1.1 401 Unauthorized\r\nwww-authenticate: {header}\r\n\r\n");
+    let shown = String::from_utf8(run(&["why", "-"], &answer).stdout).unwrap();
+    assert!(shown.contains("kid_unknown") && shown.contains("production"), "{shown}");
+
+    let output = run(&["why", "Bearer realm=\"x\""], "");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("error_code"), "{}", stderr(&output));
+}

@@ -1,7 +1,8 @@
-//! `token verify` and `token inspect`: what a token says, and whether it is to be believed.
+//! `token verify`, `token inspect` and `token why`: what a token says, whether it is to be believed, and why it was not.
 
 mod inspect;
 mod verify;
+mod why;
 
 use std::io::Read;
 
@@ -15,6 +16,7 @@ use crate::clock::Clock;
 pub(crate) enum TokenArgs {
     Inspect(inspect::InspectArgs),
     Verify(verify::VerifyArgs),
+    Why(why::WhyArgs),
 }
 
 impl TokenArgs {
@@ -23,6 +25,7 @@ impl TokenArgs {
         match self {
             Self::Inspect(args) => args.run(global, now),
             Self::Verify(args) => args.run(global, now),
+            Self::Why(args) => args.run(global),
         }
     }
 }
