@@ -8,6 +8,7 @@ mod config;
 mod confirm;
 mod database;
 mod dev;
+mod doctor;
 mod error;
 mod health;
 mod import;
@@ -90,6 +91,7 @@ enum Command {
     #[command(subcommand)]
     Config(config::ConfigArgs),
     Dev(dev::DevArgs),
+    Doctor(doctor::DoctorArgs),
     Health(health::HealthArgs),
     Import(import::ImportArgs),
     Init(init::InitArgs),
@@ -113,6 +115,7 @@ impl Command {
             Self::Catalog(args) => args.run(global),
             Self::Config(args) => args.run(global),
             Self::Dev(args) => args.run(global),
+            Self::Doctor(args) => args.run(global),
             Self::Health(args) => args.run(global),
             Self::Import(args) => args.run(global),
             Self::Init(args) => args.run(global),

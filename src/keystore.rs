@@ -95,6 +95,15 @@ impl Keystore {
         Ok(signer)
     }
 
+    /// Opens a private half, proves that it is the one that its kid names and that it signs, and wipes it again.
+    ///
+    /// # Errors
+    ///
+    /// The private half does not open, or belongs to another key.
+    pub fn prove(&self, key: &SealedKey) -> Result<(), KeystoreError> {
+        unseal_signer(&*self.kek, key).map(drop)
+    }
+
     /// Forgets, and thereby wipes, every signer but those of `kids`.
     pub fn keep_only(&self, kids: &HashSet<String>) {
         self.signers.write().unwrap_or_else(PoisonError::into_inner).retain(|kid, _| kids.contains(kid));

@@ -30,6 +30,7 @@ pub mod key_sets;
 pub mod licenses;
 pub mod safe_mode;
 pub mod sealed_secrets;
+pub mod server_state;
 pub mod signing_keys;
 pub mod subscriptions;
 pub mod sync_histories;

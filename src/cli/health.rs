@@ -22,7 +22,8 @@ const LARGEST_ANSWER: u64 = 65_536;
 impl HealthArgs {
     pub(crate) fn run(self, global: &GlobalArgs) -> Result<(), CliError> {
         let address = reachable(global.settings()?.listen);
-        let answer = ask(address).map_err(CliError::fault(format!("could not ask {address}")))?;
+        let answer =
+            ask(address, "/health/ready").map_err(CliError::fault(format!("could not ask {address}")))?;
         let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
         match head.split_whitespace().nth(1) {
             Some("200") => print(body),
@@ -32,20 +33,21 @@ impl HealthArgs {
     }
 }
 
-/// HTTP by hand: the image has no client, and one request needs none.
-fn ask(address: SocketAddr) -> std::io::Result<String> {
+/// GETs `path`, and answers head and body as they come. By hand: what is asked for is one small document of a
+/// service on this machine.
+pub(super) fn ask(address: SocketAddr, path: &str) -> std::io::Result<String> {
     let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     // HTTP/1.0, so that the answer comes in one piece, without chunks.
-    write!(stream, "GET /health/ready HTTP/1.0\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
     let mut answer = Vec::new();
     stream.take(LARGEST_ANSWER).read_to_end(&mut answer)?;
     Ok(String::from_utf8_lossy(&answer).into_owned())
 }
 
 /// Where a service that listens on every address of this machine can be reached.
-fn reachable(listen: SocketAddr) -> SocketAddr {
+pub(super) fn reachable(listen: SocketAddr) -> SocketAddr {
     let ip = match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),

@@ -25,7 +25,7 @@ pub fn read(path: &Path) -> Result<LocalKek, KekFileError> {
         File::open(path).map_err(|source| KekFileError::Unreadable { path: path.into(), source })?;
     let unreadable = |source| KekFileError::Unreadable { path: path.into(), source };
     let mode = file.metadata().map_err(unreadable)?.permissions().mode();
-    if mode & 0o077 != 0 {
+    if mode & OTHERS != 0 {
         tracing::warn!(
             file.path = %path.display(),
             file.mode = format_args!("{:o}", mode & 0o7777),
@@ -39,6 +39,15 @@ pub fn read(path: &Path) -> Result<LocalKek, KekFileError> {
     let key = decode(text.trim()).ok_or_else(malformed)?;
     LocalKek::new(&key).map_err(|_| malformed())
 }
+
+/// Whether others than its owner may read the file. Not where there is none.
+#[must_use]
+pub fn is_open_to_others(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & OTHERS != 0)
+}
+
+/// The rights of its group and of everybody.
+const OTHERS: u32 = 0o077;
 
 /// Writes a new key-encryption key that only its owner may read.
 ///

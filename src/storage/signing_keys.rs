@@ -84,6 +84,19 @@ pub async fn list_active(
     active.collect()
 }
 
+/// The kids of the access-token keys that verifiers should hold now.
+///
+/// # Errors
+/// The database cannot be read.
+pub async fn list_published_kids(
+    connection: &mut PgConnection,
+    environment: &str,
+) -> Result<Vec<String>, StorageError> {
+    let keys = list(connection, environment).await?.into_iter().map(|listed| listed.key);
+    let carried = keys.filter(|key| key.purpose == Purpose::AccessTokens && key.state.is_carried());
+    Ok(carried.map(|key| key.kid.to_string()).collect())
+}
+
 /// Whether a token was ever issued under a key of this algorithm.
 ///
 /// # Errors

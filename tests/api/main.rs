@@ -16,6 +16,7 @@ mod databases;
 mod deployment;
 mod deployments;
 mod dev;
+mod doctor;
 mod foreign;
 mod import_command;
 mod key_birth;
