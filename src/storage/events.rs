@@ -2,9 +2,11 @@
 //!
 //! Rows come from a trigger on the audit alone, at the end of the transaction that wrote there.
 
+use chrono::{DateTime, Utc};
+use serde_json::Value;
 use serde_json::value::RawValue;
 use sqlx::postgres::PgRow;
-use sqlx::{PgConnection, Row};
+use sqlx::{PgConnection, Postgres, QueryBuilder, Row};
 use token_authority_verifier::Digest;
 use uuid::Uuid;
 
@@ -21,6 +23,37 @@ pub struct StoredEvent {
     pub text: Option<Box<RawValue>>,
     /// Whether it can be found by what it tells.
     pub is_labeled_right: bool,
+}
+
+/// An event with everything that its audit row tells.
+#[derive(Clone, Debug)]
+pub struct EventRow {
+    pub sequence: u64,
+    pub digest: Digest,
+    pub id: AuditEventId,
+    pub at: DateTime<Utc>,
+    pub actor: String,
+    pub action: String,
+    pub subject_kind: String,
+    pub subject_id: String,
+    pub reason: Option<String>,
+    pub before: Option<Value>,
+    pub after: Option<Value>,
+    pub request_id: Option<String>,
+}
+
+/// Which events are wanted; all of these hold.
+#[derive(Clone, Debug, Default)]
+pub struct EventFilter {
+    pub actor: Option<String>,
+    pub action: Option<String>,
+    pub subject_kind: Option<String>,
+    pub subject_id: Option<String>,
+    pub request_id: Option<String>,
+    /// From this instant on.
+    pub since: Option<DateTime<Utc>>,
+    /// Before this instant.
+    pub until: Option<DateTime<Utc>>,
 }
 
 /// Lets a transaction see one state of the database from its next statement to its end. Comes first in it.
@@ -52,7 +85,7 @@ pub async fn find_link(
     sequence: u64,
 ) -> Result<Option<AuditLink>, StorageError> {
     let row = sqlx::query("select sequence, digest from events where sequence = $1")
-        .bind(i64::try_from(sequence).unwrap_or(i64::MAX))
+        .bind(number(sequence))
         .fetch_optional(connection)
         .await?;
     row.as_ref().map(link).transpose()
@@ -74,7 +107,7 @@ pub async fn list_stored(
          from events e left join audit_events a on a.id = e.audit_event_id \
          where e.sequence > $1 order by e.sequence limit $2",
     )
-    .bind(i64::try_from(after).unwrap_or(i64::MAX))
+    .bind(number(after))
     .bind(limit)
     .fetch_all(connection)
     .await?;
@@ -106,6 +139,48 @@ pub async fn list_entries(
     entries.collect()
 }
 
+/// At most `limit` events before the one of this number, latest first.
+///
+/// # Errors
+/// The database cannot be read.
+pub async fn list_latest(
+    connection: &mut PgConnection,
+    filter: &EventFilter,
+    before: Option<u64>,
+    limit: i64,
+) -> Result<Vec<EventRow>, StorageError> {
+    let mut query = QueryBuilder::new(concat!(select!(), "where e.sequence < "));
+    query.push_bind(before.map_or(i64::MAX, number));
+    filter.push(&mut query);
+    query.push(" order by e.sequence desc limit ").push_bind(limit);
+    let rows = query.build().fetch_all(connection).await?;
+    rows.iter().map(event).collect()
+}
+
+/// At most `limit` events after the one of the number `after`, up to and with the one of the number `end`, in their
+/// order. `types` are those of a webhook: none for every one.
+///
+/// # Errors
+/// The database cannot be read.
+pub async fn list_between(
+    connection: &mut PgConnection,
+    filter: &EventFilter,
+    types: &[String],
+    (after, end): (u64, u64),
+    limit: i64,
+) -> Result<Vec<EventRow>, StorageError> {
+    let mut query = QueryBuilder::new(concat!(select!(), "where e.sequence > "));
+    query.push_bind(number(after)).push(" and e.sequence <= ").push_bind(number(end));
+    filter.push(&mut query);
+    if !types.is_empty() {
+        query.push(" and (e.action = any(").push_bind(types);
+        query.push(") or split_part(e.action, '.', 1) || '.*' = any(").push_bind(types).push("))");
+    }
+    query.push(" order by e.sequence limit ").push_bind(limit);
+    let rows = query.build().fetch_all(connection).await?;
+    rows.iter().map(event).collect()
+}
+
 /// At most `limit` audit rows that no event numbers: the triggers let none be.
 ///
 /// # Errors
@@ -124,10 +199,65 @@ pub async fn list_unnumbered(
     Ok(ids.into_iter().map(AuditEventId::from).collect())
 }
 
-pub(super) fn link(row: &PgRow) -> Result<AuditLink, StorageError> {
+fn link(row: &PgRow) -> Result<AuditLink, StorageError> {
     let digest: &[u8] = row.try_get("digest")?;
     Ok(AuditLink {
         sequence: u64::try_from(row.try_get::<i64, _>("sequence")?).map_err(StorageError::corrupt)?,
         digest: digest.try_into().map(Digest::new).map_err(StorageError::corrupt)?,
     })
 }
+
+impl EventFilter {
+    fn push(&self, query: &mut QueryBuilder<Postgres>) {
+        let texts = [
+            (" and e.actor = ", &self.actor),
+            (" and e.action = ", &self.action),
+            (" and e.subject_kind = ", &self.subject_kind),
+            (" and e.subject_id = ", &self.subject_id),
+            (" and e.request_id = ", &self.request_id),
+        ];
+        for (condition, text) in texts {
+            if let Some(text) = text {
+                query.push(condition).push_bind(text.clone());
+            }
+        }
+        if let Some(since) = self.since {
+            query.push(" and e.at >= ").push_bind(since);
+        }
+        if let Some(until) = self.until {
+            query.push(" and e.at < ").push_bind(until);
+        }
+    }
+}
+
+fn event(row: &PgRow) -> Result<EventRow, StorageError> {
+    let AuditLink { sequence, digest } = link(row)?;
+    Ok(EventRow {
+        sequence,
+        digest,
+        id: row.try_get::<Uuid, _>("id")?.into(),
+        at: row.try_get("at")?,
+        actor: row.try_get("actor")?,
+        action: row.try_get("action")?,
+        subject_kind: row.try_get("subject_kind")?,
+        subject_id: row.try_get("subject_id")?,
+        reason: row.try_get("reason")?,
+        before: row.try_get("before")?,
+        after: row.try_get("after")?,
+        request_id: row.try_get("request_id")?,
+    })
+}
+
+/// No event has a higher number than this.
+pub(super) fn number(sequence: u64) -> i64 {
+    i64::try_from(sequence).unwrap_or(i64::MAX)
+}
+
+macro_rules! select {
+    () => {
+        "select e.sequence, e.digest, a.id, a.at, a.actor, a.action, a.subject_kind, a.subject_id, a.reason, a.before, \
+                a.after, a.request_id \
+         from events e join audit_events a on a.id = e.audit_event_id "
+    };
+}
+use select;
