@@ -1,5 +1,6 @@
 //! What every handler shares: clock, database, catalog, keystore, limits.
 
+mod deliveries;
 mod failed_authentications;
 mod housekeeping;
 
@@ -7,6 +8,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
+pub use deliveries::deliver_webhooks;
 pub use failed_authentications::FailedAuthentications;
 pub use housekeeping::keep_house;
 
@@ -16,6 +18,7 @@ use crate::domain::catalog::Catalog;
 use crate::issuing::{CurrentCatalog, Issuing, LoadedCatalog, Shared, SyncMetrics};
 use crate::keystore::Keystore;
 use crate::storage::{Database, StorageError, catalogs, issuances};
+use crate::webhooks::{AddressPolicy, Courier};
 
 /// One running service.
 #[derive(Debug)]
@@ -27,6 +30,7 @@ pub struct App {
     pub catalog: Arc<CurrentCatalog>,
     pub issuing: Issuing,
     pub failed_authentications: FailedAuthentications,
+    pub courier: Courier,
     issuer: String,
 }
 
@@ -69,7 +73,18 @@ impl App {
             settings.failed_authentications_per_address,
             settings.failed_authentications_per_credential,
         );
-        Ok(Self { clock, settings, database, keystore, catalog, issuing, failed_authentications, issuer })
+        let courier = Courier::new(AddressPolicy::new(settings.webhook_allowed_networks.clone()));
+        Ok(Self {
+            clock,
+            settings,
+            database,
+            keystore,
+            catalog,
+            issuing,
+            failed_authentications,
+            courier,
+            issuer,
+        })
     }
 
     /// Exactly what tokens name as `iss`; without a trailing slash.

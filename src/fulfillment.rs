@@ -15,6 +15,7 @@ pub mod instances;
 pub mod licenses;
 pub mod subscriptions;
 pub mod term;
+pub mod webhooks;
 
 mod refusal;
 

@@ -24,14 +24,17 @@ use self::answers::AnswerKey;
 use self::digest_key::{DIGEST_BYTES, DigestKey, KEY_BYTES};
 use self::sealing::{Binding, KeyEncryption, SealingError};
 use crate::domain::credential::Credential;
+use crate::domain::ids::WebhookId;
 use crate::domain::key_ring::{Algorithm, Kid, Purpose};
 use crate::domain::sealed::{Sealed, SealedKey, SealedSecret, SecretName};
+use crate::domain::webhook::WebhookSecret;
 
 /// Opens and uses what is sealed. Which key signs is never decided here: the caches
 /// remember only bytes that cannot change.
 #[derive(Debug)]
 pub struct Keystore {
     kek: Arc<dyn KeyEncryption>,
+    environment: String,
     digest_key: DigestKey,
     answers: AnswerKey,
     signers: RwLock<HashMap<String, Arc<Signer>>>,
@@ -45,9 +48,10 @@ impl Keystore {
     ///
     /// The digest key does not open.
     pub fn open(kek: Arc<dyn KeyEncryption>, digest_key: &SealedSecret) -> Result<Self, KeystoreError> {
+        let environment = digest_key.environment.clone();
         let digest_key = open_digest_key(&*kek, digest_key)?;
         let answers = AnswerKey::of(&digest_key)?;
-        Ok(Self { kek, digest_key, answers, signers: RwLock::default() })
+        Ok(Self { kek, environment, digest_key, answers, signers: RwLock::default() })
     }
 
     /// The digest under which a credential is stored and found.
@@ -102,6 +106,39 @@ impl Keystore {
     /// The private half does not open, or belongs to another key.
     pub fn prove(&self, key: &SealedKey) -> Result<(), KeystoreError> {
         unseal_signer(&*self.kek, key).map(drop)
+    }
+
+    /// Seals what signs the deliveries to a webhook, bound to it.
+    ///
+    /// # Errors
+    ///
+    /// A fault of the key encryption.
+    pub fn seal_webhook_secret(
+        &self,
+        webhook: WebhookId,
+        secret: &WebhookSecret,
+    ) -> Result<Sealed, KeystoreError> {
+        let name = webhook.to_string();
+        Ok(self.kek.seal(secret.expose(), &self.webhook_binding(&name, FIRST_SEALING))?)
+    }
+
+    /// Opens what [`Self::seal_webhook_secret`] sealed for the same webhook.
+    ///
+    /// # Errors
+    ///
+    /// Another key sealed it; it was altered, or belongs to another webhook.
+    pub fn open_webhook_secret(
+        &self,
+        webhook: WebhookId,
+        sealed: &Sealed,
+    ) -> Result<WebhookSecret, KeystoreError> {
+        let name = webhook.to_string();
+        let secret = self.kek.open(sealed, &self.webhook_binding(&name, sealed.row_version))?;
+        Ok(WebhookSecret::from_bytes(&secret))
+    }
+
+    fn webhook_binding<'a>(&'a self, name: &'a str, row_version: i32) -> Binding<'a> {
+        Binding { environment: &self.environment, purpose: WEBHOOK_SECRET, name, row_version }
     }
 
     /// Forgets, and thereby wipes, every signer but those of `kids`.
@@ -217,6 +254,7 @@ fn secret_name(version: i32) -> String {
 }
 
 const FIRST_SEALING: i32 = 1;
+const WEBHOOK_SECRET: &str = "webhook_secret";
 
 /// Why a key cannot be used. Never holds a secret.
 #[derive(Debug, thiserror::Error)]
@@ -288,6 +326,15 @@ mod tests {
         let digest_key = generate_digest_key(&*kek(), "development").unwrap();
         let other = Arc::new(LocalKek::new(&[8; 32]).unwrap());
         assert!(Keystore::open(other, &digest_key).is_err());
+    }
+
+    #[test]
+    fn a_webhook_secret_opens_for_its_own_webhook_only() {
+        let (keystore, secret) = (keystore(), WebhookSecret::from_bytes(&[1; 32]));
+        let [one, other] = [1, 2].map(|number| WebhookId::from(uuid::Uuid::from_u128(number)));
+        let sealed = keystore.seal_webhook_secret(one, &secret).unwrap();
+        assert_eq!(keystore.open_webhook_secret(one, &sealed).unwrap().expose(), secret.expose());
+        assert!(keystore.open_webhook_secret(other, &sealed).is_err());
     }
 
     #[test]

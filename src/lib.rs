@@ -8,7 +8,7 @@
 //!              http                     cli
 //!     (app: what handlers share)    dev serve keys …
 //!               │                        │
-//!   activation  issuing  fulfillment  rotation  audit   use cases (root_ceremony: offline)
+//!   activation  issuing  fulfillment  rotation  audit  webhooks   use cases (root_ceremony: offline)
 //!       └────────┬────────────┘          │
 //!             storage     keystore   embedded_postgres
 //!              (SQL)   (sealed halves)
@@ -35,3 +35,4 @@ pub mod root_ceremony;
 pub mod rotation;
 pub mod storage;
 pub mod telemetry;
+pub mod webhooks;

@@ -34,6 +34,8 @@ pub mod server_state;
 pub mod signing_keys;
 pub mod subscriptions;
 pub mod sync_histories;
+pub mod webhook_positions;
+pub mod webhooks;
 
 mod creation;
 mod database;

@@ -177,6 +177,10 @@ settings! {
     /// Proxies whose `X-Forwarded-For` is believed. Without any, the peer is the client.
     trusted_proxies: Vec<Network> = "", "networks (`10.0.0.0/8, ::1`)";
 
+    /// Networks that webhooks may be delivered to although they are private, loopback or link-local. Plain `http`
+    /// goes to these alone.
+    webhook_allowed_networks: Vec<Network> = "", "networks (`10.0.0.0/8, ::1`)";
+
     /// How logs are written to stderr: `json`, one object per line, or `text`.
     log_format: LogFormat = "json", "`json` or `text`";
 

@@ -74,6 +74,8 @@ uuid_kinds! {
     /// The id that we give a request which brings none.
     RequestUuid
     SubscriptionId
+    /// An endpoint that is told of events.
+    WebhookId
 }
 
 /// A text that is no UUID as RFC 9562 §4 writes it.

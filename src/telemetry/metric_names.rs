@@ -28,6 +28,10 @@ pub const SYNCS: &str = "token_authority_syncs_total";
 pub const SYNC_DURATION: &str = "token_authority_sync_duration_seconds";
 /// Reports of key sets that were never published. Label `backend`.
 pub const UNKNOWN_KEY_SETS: &str = "token_authority_unknown_key_sets_total";
+/// Events that enabled webhooks have still before them.
+pub const WEBHOOK_BACKLOG: &str = "token_authority_webhook_backlog";
+/// Attempts to deliver an event. Label `outcome`: `delivered`, `failed`, `gone`.
+pub const WEBHOOK_DELIVERIES: &str = "token_authority_webhook_deliveries_total";
 
 /// What kind of metric it is, and the buckets of a histogram.
 #[derive(Clone, Copy, Debug)]
@@ -154,6 +158,20 @@ pub const METRICS: &[Metric] = &[
         unit: Unit::Count,
         labels: &["backend"],
         about: "Reports of a key set that was never published; any increase is an alarm",
+    },
+    Metric {
+        name: WEBHOOK_BACKLOG,
+        kind: Kind::Gauge,
+        unit: Unit::Count,
+        labels: &[],
+        about: "Events that enabled webhooks have still before them, in all",
+    },
+    Metric {
+        name: WEBHOOK_DELIVERIES,
+        kind: Kind::Counter,
+        unit: Unit::Count,
+        labels: &["outcome"],
+        about: "Attempts to deliver an event to a webhook, by outcome: delivered, failed, gone",
     },
 ];
 
