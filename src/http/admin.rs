@@ -6,6 +6,7 @@
 
 mod add_on_purchases;
 mod admin_tokens;
+mod audit_events;
 mod backends;
 mod change;
 mod customers;
@@ -14,9 +15,13 @@ mod described;
 mod desk;
 mod effects;
 mod etag;
+mod events;
 mod idempotency;
 mod imports;
 mod instances;
+mod issuances;
+mod key_sets;
+mod keys;
 mod licenses;
 mod members;
 mod page;
@@ -24,6 +29,7 @@ mod query;
 mod reports;
 mod resource;
 mod subscriptions;
+mod webhooks;
 
 use actix_web::Resource;
 use actix_web::web::{ServiceConfig, delete, patch, post};
@@ -137,7 +143,28 @@ pub(crate) fn configure(config: &mut ServiceConfig) {
             route("/admin/v1/admin-tokens/{id:[^/:]+}", "DELETE, GET")
                 .route(delete().to(admin_tokens::revoke))
                 .route(get().to(admin_tokens::read)),
-        );
+        )
+        .service(route("/admin/v1/keys", "GET").route(get().to(keys::list)))
+        .service(route("/admin/v1/keys/{kid:[^/:]+}", "GET").route(get().to(keys::read)))
+        .service(route("/admin/v1/key-sets", "GET").route(get().to(key_sets::list)))
+        .service(route("/admin/v1/key-sets/{version:[^/:]+}", "GET").route(get().to(key_sets::read)))
+        .service(route("/admin/v1/issuances", "GET").route(get().to(issuances::list)))
+        .service(route("/admin/v1/issuances/{jti:[^/:]+}", "GET").route(get().to(issuances::read)))
+        .service(route("/admin/v1/audit-events", "GET").route(get().to(audit_events::list)))
+        .service(route("/admin/v1/audit-events/checkpoint", "GET").route(get().to(audit_events::checkpoint)))
+        .service(route("/admin/v1/events", "GET").route(get().to(events::list)))
+        .service(
+            route("/admin/v1/webhooks", "GET, POST")
+                .route(get().to(webhooks::list))
+                .route(post().to(webhooks::create)),
+        )
+        .service(
+            route("/admin/v1/webhooks/{id:[^/:]+}", "DELETE, GET, PATCH")
+                .route(delete().to(webhooks::delete))
+                .route(get().to(webhooks::read))
+                .route(patch().to(webhooks::amend)),
+        )
+        .service(verb("/admin/v1/webhooks/{id:[^/:]+}:replay").route(post().to(webhooks::replay)));
 }
 
 /// A verb on a resource is a POST.
@@ -157,6 +184,8 @@ fn verb(path: &str) -> Resource {
     admin_tokens::list,
     admin_tokens::read,
     admin_tokens::revoke,
+    audit_events::checkpoint,
+    audit_events::list,
     backends::amend,
     backends::create,
     backends::list,
@@ -169,6 +198,7 @@ fn verb(path: &str) -> Resource {
     customers::read,
     deployments::forget,
     deployments::list,
+    events::list,
     imports::create,
     imports::list,
     imports::read,
@@ -181,6 +211,12 @@ fn verb(path: &str) -> Resource {
     instances::read,
     instances::release,
     instances::unblock,
+    issuances::list,
+    issuances::read,
+    key_sets::list,
+    key_sets::read,
+    keys::list,
+    keys::read,
     licenses::amend,
     licenses::create,
     licenses::list,
@@ -196,5 +232,11 @@ fn verb(path: &str) -> Resource {
     subscriptions::renew,
     subscriptions::resume,
     subscriptions::suspend,
+    webhooks::amend,
+    webhooks::create,
+    webhooks::delete,
+    webhooks::list,
+    webhooks::read,
+    webhooks::replay,
 ))]
 pub(crate) struct Description;

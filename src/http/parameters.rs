@@ -49,6 +49,17 @@ impl Invalid {
         None
     }
 
+    /// A cursor of the feed of events: the number of one, in decimal digits.
+    pub(crate) fn cursor(&mut self, pointer: &str, text: &str) -> Option<u64> {
+        let is_number = text.len() <= MOST_DIGITS && text.bytes().all(|byte| byte.is_ascii_digit());
+        let cursor = text.parse().ok().filter(|_| is_number);
+        if cursor.is_none() {
+            let detail = "must be a cursor of the feed: its `next_cursor`, or the `sequence` of an event";
+            self.add(pointer, "invalid", detail);
+        }
+        cursor
+    }
+
     /// Passes when nothing was noted.
     ///
     /// # Errors
@@ -75,6 +86,9 @@ pub(crate) fn instant(pointer: &str, text: &str) -> Result<DateTime<Utc>, ApiErr
         invalid.refuse()
     })
 }
+
+/// Of the number of an event: far more than are ever given.
+const MOST_DIGITS: usize = 18;
 
 /// Years that the database keeps and that a four-digit year can write.
 pub(crate) const KEPT_YEARS: std::ops::RangeInclusive<i32> = 1970..=9999;

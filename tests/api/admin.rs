@@ -1,11 +1,14 @@
 //! The admin API: what order systems, support and operators see and change.
 
+mod audit_events;
 mod callers;
 mod changes;
 mod crashes;
+mod events;
 mod explanations;
 mod imports;
 mod instances;
+mod ledger;
 mod lists;
 mod races;
 mod records;
@@ -13,6 +16,7 @@ mod reports;
 mod retries;
 mod terms;
 mod trials;
+mod webhooks;
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};

@@ -12,6 +12,7 @@ use super::idempotency::{Answer, IdempotencyKey};
 use super::resource::Resource;
 use crate::domain::credential::{Credential, CredentialKind};
 use crate::domain::ids::AuditEventId;
+use crate::domain::webhook::WebhookSecret;
 use crate::fulfillment::{Changed, Circumstances, FulfillmentError};
 use crate::http::body::Body;
 use crate::http::error::{ApiError, InvalidValue};
@@ -24,7 +25,14 @@ use crate::storage::audit_events::{self, NewAuditEvent};
 pub(crate) struct Done<R> {
     changed: Changed<R>,
     reason: Option<String>,
-    secret: Option<Credential>,
+    secret: Option<Secret>,
+}
+
+/// What is shown this once.
+#[derive(Debug)]
+pub(crate) enum Secret {
+    Credential(Credential),
+    Webhook(WebhookSecret),
 }
 
 /// A record after a change, and what the change does to instances.
@@ -41,6 +49,10 @@ pub(crate) struct ChangedView<V> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     token: Option<String>,
+    /// Shown this once, where a webhook was made: what signs its deliveries.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    secret: Option<String>,
     /// Nothing was changed. A record that would be new has an id that will never be.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     #[schema(required = false)]
@@ -108,18 +120,21 @@ impl Desk {
             effects: EffectsView::from(changed.effects),
             activation_code: None,
             token: None,
+            secret: None,
             validate_only,
         };
-        if let Some(secret) = secret.filter(|_| !validate_only) {
-            let shown = Some(secret.expose().to_owned());
-            match secret.kind() {
-                CredentialKind::ActivationCode => view.activation_code = shown,
-                CredentialKind::AdminToken
-                | CredentialKind::BackendToken
-                | CredentialKind::InstanceSecret => {
-                    view.token = shown;
+        match secret.filter(|_| !validate_only) {
+            Some(Secret::Credential(secret)) => {
+                let shown = Some(secret.expose().to_owned());
+                match secret.kind() {
+                    CredentialKind::ActivationCode => view.activation_code = shown,
+                    CredentialKind::AdminToken
+                    | CredentialKind::BackendToken
+                    | CredentialKind::InstanceSecret => view.token = shown,
                 }
             }
+            Some(Secret::Webhook(secret)) => view.secret = Some(secret.to_text().to_string()),
+            None => {}
         }
         let is_new = changed.before.is_none();
         // After a trial the record is as it was: whoever may change but not read it learns its tag so.
@@ -173,7 +188,11 @@ impl<R> Done<R> {
 impl<R> Done<R> {
     /// The change, and the secret that is shown this once.
     pub(super) fn into_parts(self) -> (Changed<R>, Option<Credential>) {
-        (self.changed, self.secret)
+        let credential = match self.secret {
+            Some(Secret::Credential(credential)) => Some(credential),
+            Some(Secret::Webhook(_)) | None => None,
+        };
+        (self.changed, credential)
     }
 }
 
@@ -186,7 +205,14 @@ impl<R> From<Changed<R>> for Done<R> {
 /// With a secret that is shown this once.
 impl<R> From<(Changed<R>, Credential)> for Done<R> {
     fn from((changed, secret): (Changed<R>, Credential)) -> Self {
-        Self { changed, reason: None, secret: Some(secret) }
+        Self { changed, reason: None, secret: Some(Secret::Credential(secret)) }
+    }
+}
+
+/// With the secret of a webhook, which is shown this once.
+impl<R> From<(Changed<R>, WebhookSecret)> for Done<R> {
+    fn from((changed, secret): (Changed<R>, WebhookSecret)) -> Self {
+        Self { changed, reason: None, secret: Some(Secret::Webhook(secret)) }
     }
 }
 

@@ -52,6 +52,21 @@ impl Query {
         self.parse(name).unwrap_or(false)
     }
 
+    /// How many items are asked for, within the bounds of every list.
+    pub(crate) fn limit(&mut self) -> i64 {
+        let limit = self.parse("limit").unwrap_or(DEFAULT_LIMIT);
+        if !(1..=MOST_ITEMS).contains(&limit) {
+            self.invalid.add("?limit", "out_of_range", format!("must be between 1 and {MOST_ITEMS}"));
+        }
+        limit
+    }
+
+    /// A cursor of the feed of events.
+    pub(crate) fn cursor(&mut self, name: &'static str) -> Option<u64> {
+        let text = self.take(name)?;
+        self.invalid.cursor(&pointer(name), &text)
+    }
+
     /// Passes when every parameter was taken and none was wrong.
     ///
     /// # Errors
@@ -67,10 +82,7 @@ impl Query {
     /// As [`Query::done`], and for a token that is not ours, or was made for another list.
     pub(crate) fn page<C: FromStr>(mut self, path: &str, keystore: &Keystore) -> Result<Page<C>, ApiError> {
         let belongs_to = self.belongs_to(path);
-        let limit = self.parse("limit").unwrap_or(DEFAULT_LIMIT);
-        if !(1..=MOST_ITEMS).contains(&limit) {
-            self.invalid.add("?limit", "out_of_range", format!("must be between 1 and {MOST_ITEMS}"));
-        }
+        let limit = self.limit();
         let after = self.take("page_token").map(|token| Page::open(keystore, &belongs_to, &token));
         if let Some(None) = after {
             let detail = "is no page token of this list with these filters; start again without one";

@@ -27,6 +27,9 @@ async fn operations(app: &TestApp) -> Vec<Operation> {
             assert_eq!(scopes.as_array().unwrap().len(), 1, "{method} {path} needs one scope: {scopes}");
             let path = path.replace("{id}", &fresh_uuid()).replace("{uid}", &fresh_uuid());
             let path = path.replace("{purchase_id}", &fresh_uuid()).replace("{name}", "no_such_backend");
+            let path = path.replace("{jti}", &fresh_uuid()).replace("{version}", "999999");
+            let path = path.replace("{kid}", &"A".repeat(43)).replace("{process_id}", "none");
+            assert!(!path.contains('{'), "{path}: give its parameter a value here");
             operations.push(Operation {
                 method: method.to_uppercase().parse().unwrap(),
                 path,
@@ -34,7 +37,7 @@ async fn operations(app: &TestApp) -> Vec<Operation> {
             });
         }
     }
-    assert!(operations.len() >= 41, "only {} operations are described", operations.len());
+    assert!(operations.len() >= 61, "only {} operations are described", operations.len());
     operations
 }
 

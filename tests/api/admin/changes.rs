@@ -77,6 +77,8 @@ async fn every_change_that_takes_something_away_needs_if_match() {
         (Method::POST, format!("/admin/v1/instances/{id}:release"), json!({})),
         (Method::PATCH, "/admin/v1/backends/ai_gateway".to_owned(), json!({})),
         (Method::DELETE, format!("/admin/v1/admin-tokens/{id}"), json!({})),
+        (Method::PATCH, format!("/admin/v1/webhooks/{id}"), json!({})),
+        (Method::DELETE, format!("/admin/v1/webhooks/{id}"), json!({})),
     ] {
         let answer = send(app.admin(method, &path).json(&body)).await;
         answer.refused(StatusCode::PRECONDITION_REQUIRED, "precondition_required");

@@ -12,13 +12,13 @@ use crate::support::fleet::Backend;
 use crate::support::installation::Installation;
 
 /// A change that succeeds, under the name of its operation.
-struct Change {
-    operation: &'static str,
-    method: Method,
-    path: String,
+pub(super) struct Change {
+    pub(super) operation: &'static str,
+    pub(super) method: Method,
+    pub(super) path: String,
     /// The record that it is made on.
-    record: Option<String>,
-    body: Value,
+    pub(super) record: Option<String>,
+    pub(super) body: Value,
 }
 
 impl Change {
@@ -39,7 +39,7 @@ impl Change {
 }
 
 /// Every change of one kind or another, in an order in which each can be made.
-async fn changes(app: &TestApp) -> Vec<Change> {
+pub(super) async fn changes(app: &TestApp) -> Vec<Change> {
     let sold: Sold = sell(app, Some("duo_pro"), 3).await;
     let instance: Instance = activate(app, &sold.activation_code).await;
     let installation = Installation::new(7);
@@ -60,6 +60,9 @@ async fn changes(app: &TestApp) -> Vec<Change> {
     let token = json!({ "name": "other", "scopes": ["audit:read"] });
     let made = app.admin_post("/admin/v1/admin-tokens", token.clone()).await;
     let admin_token = format!("/admin/v1/admin-tokens/{}", text(&made["id"]));
+    let hook = json!({ "url": "https://1.1.1.1/hooks" });
+    let made = app.admin_post("/admin/v1/webhooks", hook.clone()).await;
+    let webhook = format!("/admin/v1/webhooks/{}", text(&made["id"]));
     let term = json!({ "starts_at": "2026-11-20", "ends_at": "2027-11-10" });
     let with = |mut body: Value, member: &str, value: Value| {
         body[member] = value;
@@ -112,6 +115,10 @@ async fn changes(app: &TestApp) -> Vec<Change> {
         Change::verb("backends_rotate_token", backend, "rotate-token", json!({})),
         Change::new("admin_tokens_create", "/admin/v1/admin-tokens", token),
         Change::on("admin_tokens_revoke", Method::DELETE, &admin_token, json!({})),
+        Change::new("webhooks_create", "/admin/v1/webhooks", hook),
+        Change::on("webhooks_amend", Method::PATCH, &webhook, json!({ "description": "orders" })),
+        Change::verb("webhooks_replay", &webhook, "replay", json!({ "cursor": "0" })),
+        Change::on("webhooks_delete", Method::DELETE, &webhook, json!({})),
     ]
 }
 
@@ -151,7 +158,7 @@ async fn every_trial_answers_like_its_change_and_leaves_no_trace() {
         if real.get("id").is_some() && record.is_none() {
             assert_ne!(trial["id"], real["id"], "{operation}");
         }
-        for once in ["validate_only", "activation_code", "token"] {
+        for once in ["validate_only", "activation_code", "token", "secret"] {
             assert!(once == "validate_only" || trial.get(once).is_none(), "{operation}: {trial}");
             trial[once] = Value::Null;
             real[once] = Value::Null;

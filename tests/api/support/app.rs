@@ -115,6 +115,11 @@ impl TestApp {
         Self::start_replica(Arc::clone(&self.deployment), self.clock.clone(), &[], loopback()).await
     }
 
+    /// The same, with settings of its own.
+    pub(crate) async fn another_with(&self, settings: &[(&str, &str)]) -> Self {
+        Self::start_replica(Arc::clone(&self.deployment), self.clock.clone(), settings, loopback()).await
+    }
+
     pub(crate) fn deployment(&self) -> &Deployment {
         &self.deployment
     }
