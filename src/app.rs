@@ -3,6 +3,7 @@
 mod deliveries;
 mod failed_authentications;
 mod housekeeping;
+mod key_watch;
 
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 pub use deliveries::deliver_webhooks;
 pub use failed_authentications::FailedAuthentications;
 pub use housekeeping::keep_house;
+pub use key_watch::{forget_signers, look_after, watch_keys};
 
 use crate::clock::Clock;
 use crate::config::Settings;

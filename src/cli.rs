@@ -41,7 +41,7 @@ use crate::config::Settings;
 /// Wrong usage, `--help` and `--version` are answered by the parser, which ends the process with 2 or 0.
 #[must_use]
 pub fn run() -> ExitCode {
-    let Cli { command, global } = Cli::parse();
+    let Cli { command, global } = Cli::parse_from(keys::mark_kids(std::env::args_os()));
     match command.run(&global) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

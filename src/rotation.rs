@@ -6,28 +6,50 @@
 
 mod audit;
 pub mod beat;
+pub mod compromise;
 pub mod deny_list;
+mod draining;
+pub mod fleet_view;
+pub mod generate;
+pub mod horizon;
 pub mod init;
 mod key_set_draft;
+pub mod lifecycle;
 pub mod manifests;
 pub mod overview;
+pub mod plan;
 mod probing;
+pub mod publish;
 pub mod published_files;
 pub mod roots;
+mod site;
 mod transition;
 
+pub use self::site::Site;
+
+use chrono::{DateTime, TimeDelta, Utc};
 use token_authority_verifier::{DenyListError, KeySetError, ManifestError, RootError, SignedError};
 
 use self::published_files::PublishError;
-use crate::domain::key_ring::{KeyRefusal, Kid};
+use crate::domain::key_ring::{Algorithm, KeyRefusal, Kid, Purpose};
 use crate::keystore::KeystoreError;
 use crate::keystore::root_key::RootKeyError;
 use crate::storage::StorageError;
+
+/// How long the published JWKS may be kept by those that discover keys: its `max-age`.
+pub const JWKS_MAX_AGE: TimeDelta = TimeDelta::minutes(5);
+
+/// A key should be followed by another while it has this much of its life left.
+pub const ROTATE_BEFORE_END: TimeDelta = TimeDelta::days(30);
 
 /// Why a change of keys did not happen. The first group is told to whoever asked; the
 /// second is a fault.
 #[derive(Debug, thiserror::Error)]
 pub enum RotationError {
+    #[error("a key for {purpose} is EdDSA, not {alg}: only tokens have readers that know nothing else")]
+    AlgorithmUnavailable { alg: Algorithm, purpose: Purpose },
+    #[error("another change, or a stuck mint, holds the keys for too long; try again")]
+    Busy,
     #[error("the root was made for development; it signs nothing for `{environment}`")]
     DevelopmentRoot { environment: String },
     #[error(
@@ -44,8 +66,18 @@ pub enum RotationError {
          service all the same, set `allow_local_root` and `root_key_file`"
     )]
     NoRoot,
+    #[error("a key may live until {latest} at the most, not until {not_after}")]
+    LivesTooLong { not_after: DateTime<Utc>, latest: DateTime<Utc> },
+    #[error("the manifest is refused: {0}")]
+    ManifestRefused(#[source] Box<ManifestError>),
     #[error("no keys in the environment `{environment}` yet; run `token-authority init`")]
     NotInitialized { environment: String },
+    #[error("the manifest says another purpose, algorithm or end of {kid} than this database")]
+    OtherKey { kid: Kid },
+    #[error(
+        "the manifest names version {version} of the root, which is not recorded here: see `keys root record`"
+    )]
+    UnknownRoot { version: u32 },
     #[error(transparent)]
     Refused(#[from] KeyRefusal),
     #[error(transparent)]

@@ -16,7 +16,13 @@ pub(super) fn actor() -> String {
 pub(super) fn refusal_or_fault(doing: &'static str) -> impl FnOnce(RotationError) -> CliError {
     move |error| match error {
         RotationError::Refused(refusal) => CliError::refused(format!("{refusal} ({})", refusal.code())),
-        RotationError::DevelopmentRoot { .. }
+        RotationError::AlgorithmUnavailable { .. }
+        | RotationError::Busy
+        | RotationError::DevelopmentRoot { .. }
+        | RotationError::LivesTooLong { .. }
+        | RotationError::ManifestRefused(_)
+        | RotationError::OtherKey { .. }
+        | RotationError::UnknownRoot { .. }
         | RotationError::OtherIssuer { .. }
         | RotationError::PublishedElsewhere { .. }
         | RotationError::NoRoot

@@ -178,6 +178,7 @@ fn document(key_set: &StoredKeySet) -> Result<String, ApiError> {
     ))
 }
 
+// As long as `rotation::JWKS_MAX_AGE` says: the gate counts on it.
 pub(crate) const CHANGES: &str = "public, max-age=300";
 const NEVER_CHANGES: &str = "public, max-age=31536000, immutable";
 

@@ -31,7 +31,7 @@ pub(super) async fn remember(
         action: event.name(),
         subject_kind,
         subject_id: &subject_id,
-        reason,
+        reason: reason.or(transition.reason),
         before: was,
         after: is,
         request_id: None,

@@ -3,13 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
-use sqlx::PgConnection;
 use token_authority_verifier::{Jwk, Root, SignedRoot, Verified};
 
 use super::RotationError;
+use super::generate::end_of_life;
 use super::key_set_draft::{KeySetDraft, Publisher, timestamp};
-use super::published_files::PublishedFiles;
+use super::published_files::{PublishedFiles, publish_missing};
 use super::transition::Transition;
 use crate::clock::Clock;
 use crate::domain::key_ring::{Algorithm, Command, Digest, Kid, LEFT_AT_ACTIVATION, PURPOSES, Purpose, Slot};
@@ -52,9 +51,6 @@ pub struct Born {
     pub written: Vec<PathBuf>,
 }
 
-/// A key is trusted this long at most, whatever happens.
-const LIFE: TimeDelta = TimeDelta::days(400);
-
 /// Makes the first keys of a deployment, unless they are there, and publishes what is
 /// not published yet.
 ///
@@ -96,6 +92,7 @@ pub async fn init(database: &Database, birth: &Birth<'_>, clock: &Clock) -> Resu
             issuer: birth.issuer,
             kek: birth.kek,
             actor: birth.actor,
+            reason: None,
             now,
             ring,
         };
@@ -105,7 +102,16 @@ pub async fn init(database: &Database, birth: &Birth<'_>, clock: &Clock) -> Resu
 
     // 4. The files, from what was committed.
     let mut connection = database.pool().acquire().await.map_err(crate::storage::StorageError::from)?;
-    publish_missing(&mut connection, birth.environment, &files, made).await
+    let published = publish_missing(&mut connection, birth.environment, &files).await?;
+    let not_initialized = || RotationError::NotInitialized { environment: birth.environment.to_owned() };
+    let (head, root_digest) = published.head.zip(published.root_digest).ok_or_else(not_initialized)?;
+    Ok(Born {
+        made,
+        root_digest,
+        key_set_version: head.version,
+        key_set_digest: head.jwks_digest,
+        written: published.paths,
+    })
 }
 
 /// Files without a database that knows them mean that the database is the wrong one,
@@ -198,40 +204,4 @@ async fn generate(
         transition.generate(fresh, not_after).await?;
     }
     Ok(kids[0])
-}
-
-/// Whole seconds, as manifests tell it.
-fn end_of_life(now: DateTime<Utc>) -> DateTime<Utc> {
-    now.trunc_subsecs(0) + LIFE
-}
-
-async fn publish_missing(
-    connection: &mut PgConnection,
-    environment: &str,
-    files: &PublishedFiles,
-    made: bool,
-) -> Result<Born, RotationError> {
-    let not_initialized = || RotationError::NotInitialized { environment: environment.to_owned() };
-    let mut written = Vec::new();
-    let mut publish = |path: PathBuf, content: &[u8]| -> Result<(), RotationError> {
-        if files.publish(&path, content)? {
-            written.push(path);
-        }
-        Ok(())
-    };
-    let mut root_digest = None;
-    for root in key_sets::list_roots(connection, environment).await? {
-        publish(files.root(root.version), &root.file)?;
-        root_digest = Some(root.digest);
-    }
-    let mut head = None;
-    for summary in key_sets::list(connection, environment).await? {
-        let key_set = key_sets::find(connection, environment, summary.version).await?;
-        let key_set = key_set.ok_or_else(not_initialized)?;
-        publish(files.jwks(key_set.version), &key_set.jwks)?;
-        publish(files.manifest(key_set.version), &key_set.manifest)?;
-        head = Some(summary);
-    }
-    let (head, root_digest) = head.zip(root_digest).ok_or_else(not_initialized)?;
-    Ok(Born { made, root_digest, key_set_version: head.version, key_set_digest: head.jwks_digest, written })
 }

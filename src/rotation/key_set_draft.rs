@@ -74,6 +74,11 @@ impl KeySetDraft {
         Ok(Self { manifest: SignedManifest::new(manifest)?, jwks })
     }
 
+    /// What the ring is told of it, should it be signed as it is.
+    pub(super) fn record(&self, drained: BTreeMap<Kid, LastToken>) -> KeySetRecord {
+        record(self.manifest.unverified(), self.manifest.digest(), drained)
+    }
+
     /// The draft with the root's signatures, once they verify.
     pub(super) fn signed(
         self,
@@ -98,16 +103,20 @@ pub(super) struct SignedKeySet {
 }
 
 impl SignedKeySet {
+    /// A manifest that was signed elsewhere, over these plain keys.
+    pub(super) fn of(
+        manifest: SignedManifest,
+        verified: Verified<Manifest>,
+        plain: Vec<Jwk>,
+    ) -> Result<Self, RotationError> {
+        let jwks = KeySet::new(plain)?.to_canonical_json().into_bytes();
+        verified.matches(&jwks)?;
+        Ok(Self { jwks, manifest, verified })
+    }
+
     /// What the ring is told of it.
     pub(super) fn record(&self, drained: BTreeMap<Kid, LastToken>) -> KeySetRecord {
-        KeySetRecord {
-            version: self.verified.version,
-            digest: self.verified.digest(),
-            prev: self.verified.prev,
-            carried: self.verified.keys.iter().map(|key| key.kid).collect(),
-            max_token_ttl: TimeDelta::seconds(i64::from(self.verified.max_token_ttl)),
-            drained,
-        }
+        record(&self.verified, self.verified.digest(), drained)
     }
 
     /// The row of it.
@@ -124,6 +133,17 @@ impl SignedKeySet {
             root_version: self.verified.root_version,
             created_at,
         }
+    }
+}
+
+fn record(manifest: &Manifest, digest: Digest, drained: BTreeMap<Kid, LastToken>) -> KeySetRecord {
+    KeySetRecord {
+        version: manifest.version,
+        digest,
+        prev: manifest.prev,
+        carried: manifest.keys.iter().map(|key| key.kid).collect(),
+        max_token_ttl: TimeDelta::seconds(i64::from(manifest.max_token_ttl)),
+        drained,
     }
 }
 

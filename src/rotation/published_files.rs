@@ -4,7 +4,12 @@ use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use crate::keystore::write_once;
+use sqlx::PgConnection;
+
+use super::RotationError;
+use crate::domain::key_ring::Digest;
+use crate::keystore::{replace, write_once};
+use crate::storage::key_sets::{self, KeySetSummary};
 
 /// The folder of one environment's key sets.
 #[derive(Clone, Debug)]
@@ -32,6 +37,33 @@ impl PublishedFiles {
     #[must_use]
     pub fn root(&self, version: u32) -> PathBuf {
         self.folder.join("root").join(format!("{version}.root.json"))
+    }
+
+    /// Where the manifest of a version waits for its signatures: the same file without them.
+    #[must_use]
+    pub fn draft(&self, version: u32) -> PathBuf {
+        self.folder.join("drafts").join(format!("{version:04}.manifest.json"))
+    }
+
+    /// Writes a draft. A draft is nothing that was published: it may be replaced.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be written.
+    pub fn write_draft(&self, version: u32, content: &[u8]) -> Result<PathBuf, PublishError> {
+        let path = self.draft(version);
+        let failed = |source| PublishError::Io { path: path.clone(), source };
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder).map_err(failed)?;
+        }
+        replace(&path, content, 0o644).map_err(failed)?;
+        Ok(path)
+    }
+
+    /// Takes a draft away whose manifest was published. A draft that is not there is no fault.
+    pub fn drop_draft(&self, version: u32) {
+        // Whatever stays of it is refused as a version out of order.
+        let _ = fs::remove_file(self.draft(version));
     }
 
     /// The first file found that was published here; `None` in a fresh folder.
@@ -82,6 +114,48 @@ impl PublishedFiles {
             Err(error) => Err(failed(error)),
         }
     }
+}
+
+/// What is published now.
+#[derive(Clone, Debug)]
+pub struct Written {
+    /// The files that were written just now.
+    pub paths: Vec<PathBuf>,
+    /// The newest root's.
+    pub root_digest: Option<Digest>,
+    /// The newest key set.
+    pub head: Option<KeySetSummary>,
+}
+
+/// Writes every file that was recorded and is not there: a crash may have come between the commit and it.
+///
+/// # Errors
+///
+/// A file is there with other content, or the database cannot be read.
+pub async fn publish_missing(
+    connection: &mut PgConnection,
+    environment: &str,
+    files: &PublishedFiles,
+) -> Result<Written, RotationError> {
+    let mut written = Written { paths: Vec::new(), root_digest: None, head: None };
+    let mut publish = |path: PathBuf, content: &[u8]| -> Result<(), PublishError> {
+        if files.publish(&path, content)? {
+            written.paths.push(path);
+        }
+        Ok(())
+    };
+    for root in key_sets::list_roots(connection, environment).await? {
+        publish(files.root(root.version), &root.file)?;
+        written.root_digest = Some(root.digest);
+    }
+    for summary in key_sets::list(connection, environment).await? {
+        if let Some(key_set) = key_sets::find(connection, environment, summary.version).await? {
+            publish(files.jwks(key_set.version), &key_set.jwks)?;
+            publish(files.manifest(key_set.version), &key_set.manifest)?;
+        }
+        written.head = Some(summary);
+    }
+    Ok(written)
 }
 
 /// Why a file was not published.

@@ -20,6 +20,8 @@ pub(super) struct Transition<'a> {
     /// Opens the key that signs the deny list.
     pub(super) kek: &'a dyn KeyEncryption,
     pub(super) actor: &'a str,
+    /// Why, for every row of the audit that has no reason of its own.
+    pub(super) reason: Option<&'a str>,
     pub(super) now: DateTime<Utc>,
     /// As it is in the database.
     pub(super) ring: KeyRing,
@@ -37,7 +39,7 @@ impl Transition<'_> {
         let decided = step(&self.ring, Command::Generate(new), self.now)?;
         let row = NewSigningKey { key, public_key, generated_at: self.now, not_after };
         signing_keys::insert(self.connection, &row).await?;
-        self.write(decided).await
+        self.write(decided).await.map(drop)
     }
 
     /// Records a key set that the root has signed.
@@ -48,16 +50,17 @@ impl Transition<'_> {
     ) -> Result<(), RotationError> {
         let decided = step(&self.ring, Command::Publish(record), self.now)?;
         key_sets::insert(self.connection, self.environment, &key_set.stored()).await?;
-        self.write(decided).await
+        self.write(decided).await.map(drop)
     }
 
     /// Carries out a command that needs no row beforehand.
-    pub(super) async fn carry_out(&mut self, command: Command) -> Result<(), RotationError> {
+    /// Returns what changed.
+    pub(super) async fn carry_out(&mut self, command: Command) -> Result<Vec<Event>, RotationError> {
         let decided = step(&self.ring, command, self.now)?;
         self.write(decided).await
     }
 
-    async fn write(&mut self, (after, events): (KeyRing, Vec<Event>)) -> Result<(), RotationError> {
+    async fn write(&mut self, (after, events): (KeyRing, Vec<Event>)) -> Result<Vec<Event>, RotationError> {
         if !key_rings::update(self.connection, self.environment, &self.ring, &after, self.now).await? {
             return Err(RotationError::Raced);
         }
@@ -72,7 +75,7 @@ impl Transition<'_> {
         if !events.is_empty() {
             key_rings::notify(self.connection, self.environment).await?;
         }
-        Ok(())
+        Ok(events)
     }
 
     /// Signs the deny list as it follows from the ring.

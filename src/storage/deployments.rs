@@ -174,6 +174,34 @@ pub async fn list_proofs(
     rows.iter().map(proof).collect()
 }
 
+/// Every process that has not signed off and was not forgotten, by backend.
+///
+/// # Errors
+/// The database cannot be read.
+pub async fn list_running(connection: &mut PgConnection) -> Result<Vec<DeploymentRow>, StorageError> {
+    let rows = sqlx::query(concat!(select!(), "where standing = 'running' order by backend, process_id"))
+        .fetch_all(connection)
+        .await?;
+    rows.iter().map(deployment).collect()
+}
+
+/// What every running process has proved: backend, process, key.
+///
+/// # Errors
+/// The database cannot be read.
+pub async fn list_all_proofs(
+    connection: &mut PgConnection,
+) -> Result<Vec<(String, String, ProofRow)>, StorageError> {
+    let rows = sqlx::query(
+        "select p.backend, p.process_id, p.kid, p.first_proved_at, p.last_proved_at \
+         from deployment_proofs p join deployments d using (backend, process_id) \
+         where d.standing = 'running' order by p.backend, p.process_id, p.kid",
+    )
+    .fetch_all(connection)
+    .await?;
+    rows.iter().map(|row| Ok((row.try_get("backend")?, row.try_get("process_id")?, proof(row)?))).collect()
+}
+
 /// Remembers that a process believes these keys at `at`.
 ///
 /// # Errors

@@ -73,6 +73,45 @@ pub async fn limit_waits(connection: &mut PgConnection, longest: Duration) -> Re
     Ok(())
 }
 
+/// The same, but gives up after `within`: whoever holds the fence for longer is stuck. Returns whether
+/// mints are held off now; if not, the transaction is over and only good for being taken back.
+///
+/// # Errors
+/// The database cannot be reached.
+pub async fn hold_mints_off_within(
+    connection: &mut PgConnection,
+    within: Duration,
+) -> Result<bool, StorageError> {
+    limit_waits(connection, within).await?;
+    match hold_mints_off(connection).await {
+        Ok(()) => {
+            // What follows waits as everything does.
+            limit_waits(connection, Duration::ZERO).await?;
+            Ok(true)
+        }
+        Err(error) if error.sql_state().as_deref() == Some(LOCK_NOT_AVAILABLE) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Ends the connections that hold the mint fence. What they had begun never becomes durable, so that no
+/// token of it leaves. Returns how many were ended.
+///
+/// # Errors
+/// The database cannot be reached, or does not let this account end its own connections.
+pub async fn end_holders(connection: &mut PgConnection) -> Result<i64, StorageError> {
+    let ended = sqlx::query_scalar(
+        "select count(*) from (select pg_terminate_backend(pid) from (\
+             select distinct pid from pg_locks where locktype = 'advisory' and granted \
+                and database = (select oid from pg_database where datname = current_database()) \
+                and classid = $1::bigint::oid and objid = 0 and objsubid = 2 and pid <> pg_backend_pid()) h) e",
+    )
+    .bind(i64::from(MINT_FENCE))
+    .fetch_one(connection)
+    .await?;
+    Ok(ended)
+}
+
 /// Serializes what is done to one instance with its syncs.
 ///
 /// # Errors
@@ -109,6 +148,8 @@ pub async fn lock_external_ref(
         .await?;
     Ok(())
 }
+
+const LOCK_NOT_AVAILABLE: &str = "55P03";
 
 /// Rotation takes it exclusively, mints share it. PostgreSQL keeps locks of two
 /// numbers apart from those of one, which the instances use.

@@ -181,6 +181,57 @@ pub async fn find_last_expiry(
     .await?)
 }
 
+/// When the last token of a key expires, of those issued since `since`; `None` if there are none.
+///
+/// # Errors
+/// The database cannot be read.
+pub async fn find_last_expiry_of_key(
+    connection: &mut PgConnection,
+    key_number: i16,
+    since: DateTime<Utc>,
+) -> Result<Option<DateTime<Utc>>, StorageError> {
+    Ok(sqlx::query_scalar("select max(expires_at) from issuances where key_number = $1 and jti >= $2")
+        .bind(key_number)
+        .bind(first_jti_of(since))
+        .fetch_one(connection)
+        .await?)
+}
+
+/// What of a key is alive.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct LiveTokens {
+    pub tokens: i64,
+    pub instances: i64,
+    /// When the last of them expires.
+    pub until: Option<DateTime<Utc>>,
+}
+
+/// The tokens of a key that have not expired at `now`, of those issued since `since`.
+///
+/// # Errors
+/// The database cannot be read.
+pub async fn find_live_of_key(
+    connection: &mut PgConnection,
+    key_number: i16,
+    since: DateTime<Utc>,
+    now: DateTime<Utc>,
+) -> Result<LiveTokens, StorageError> {
+    let row = sqlx::query(
+        "select count(*) as tokens, count(distinct instance_number) as instances, max(expires_at) as until \
+         from issuances where key_number = $1 and jti >= $2 and expires_at > $3",
+    )
+    .bind(key_number)
+    .bind(first_jti_of(since))
+    .bind(now)
+    .fetch_one(connection)
+    .await?;
+    Ok(LiveTokens {
+        tokens: row.try_get("tokens")?,
+        instances: row.try_get("instances")?,
+        until: row.try_get("until")?,
+    })
+}
+
 /// Makes the ledger's partitions of this month and the next three, where they are missing.
 ///
 /// # Errors

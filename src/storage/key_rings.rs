@@ -150,6 +150,22 @@ pub async fn update(
     Ok(true)
 }
 
+/// What an earlier copy of this database issued before this instant may be missing from the ledger;
+/// `None` where it was never restored.
+///
+/// # Errors
+/// The database cannot be read.
+pub async fn find_recovered_at(
+    connection: &mut PgConnection,
+    environment: &str,
+) -> Result<Option<DateTime<Utc>>, StorageError> {
+    let found = sqlx::query_scalar("select recovered_at from key_rings where environment = $1")
+        .bind(environment)
+        .fetch_optional(connection)
+        .await?;
+    Ok(found.flatten())
+}
+
 /// Tells every replica that the keys have changed, once this transaction commits.
 ///
 /// # Errors

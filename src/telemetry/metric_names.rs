@@ -12,16 +12,22 @@ pub const BATCH_DURATION: &str = "token_authority_batch_duration_seconds";
 pub const BATCH_SIZE: &str = "token_authority_batch_size";
 /// Which version runs, as a label; always 1. Label `version`.
 pub const BUILD_INFO: &str = "token_authority_build_info";
+/// How old the signature of the deny list is.
+pub const DENY_LIST_AGE: &str = "token_authority_deny_list_age_seconds";
 /// Processes that accepted a forged probe. Label `backend`.
 pub const DISPROVED_PROCESSES: &str = "token_authority_disproved_processes_total";
 /// Answers. Labels `route` (the pattern, never the path) and `status`.
 pub const HTTP_REQUESTS: &str = "token_authority_http_requests_total";
+/// How long until a key ends; 0 for one that was left out. Labels `kid`, `alg`, `purpose`.
+pub const KEY_END: &str = "token_authority_key_end_seconds";
 /// How long the longest waiting sync has waited; 0 when none waits.
 pub const OLDEST_WAITING: &str = "token_authority_oldest_waiting_seconds";
 /// Connections to the database. Label `state`: `idle`, `used`.
 pub const POOL_CONNECTIONS: &str = "token_authority_pool_connections";
 /// Syncs that wait for their batch.
 pub const QUEUE_DEPTH: &str = "token_authority_queue_depth";
+/// Standbys that could sign at once in an emergency. Labels `alg`, `purpose`.
+pub const READY_STANDBYS: &str = "token_authority_ready_standbys";
 /// Syncs answered. Label `code`: `ok`, or the code of the refusal or fault.
 pub const SYNCS: &str = "token_authority_syncs_total";
 /// How long a sync took, from its arrival to its answer, the wait for a batch included.
@@ -104,6 +110,13 @@ pub const METRICS: &[Metric] = &[
         about: "1 for the version that runs",
     },
     Metric {
+        name: DENY_LIST_AGE,
+        kind: Kind::Gauge,
+        unit: Unit::Seconds,
+        labels: &[],
+        about: "Age of the deny list's signature; it is signed anew every hour, so two hours are an alarm",
+    },
+    Metric {
         name: DISPROVED_PROCESSES,
         kind: Kind::Counter,
         unit: Unit::Count,
@@ -116,6 +129,13 @@ pub const METRICS: &[Metric] = &[
         unit: Unit::Count,
         labels: &["route", "status"],
         about: "HTTP answers, by route pattern and status",
+    },
+    Metric {
+        name: KEY_END,
+        kind: Kind::Gauge,
+        unit: Unit::Seconds,
+        labels: &["kid", "alg", "purpose"],
+        about: "Time until a key of the newest key set ends, 0 for one that was left out; thirty days of an active key are an alarm",
     },
     Metric {
         name: OLDEST_WAITING,
@@ -137,6 +157,13 @@ pub const METRICS: &[Metric] = &[
         unit: Unit::Count,
         labels: &[],
         about: "Syncs that wait for their batch",
+    },
+    Metric {
+        name: READY_STANDBYS,
+        kind: Kind::Gauge,
+        unit: Unit::Count,
+        labels: &["alg", "purpose"],
+        about: "Standbys that every backend has proved and that could sign at once; below 1 is an alarm",
     },
     Metric {
         name: SYNC_DURATION,

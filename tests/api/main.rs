@@ -27,5 +27,6 @@ mod key_sets;
 mod laws;
 mod oauth;
 mod root_ceremony;
+mod rotation;
 mod support;
 mod sync;

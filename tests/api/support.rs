@@ -1,6 +1,7 @@
 //! What tests start from: see each module.
 
 pub(crate) mod app;
+pub(crate) mod cutter;
 pub(crate) mod database;
 pub(crate) mod durable;
 pub(crate) mod fleet;
@@ -8,3 +9,4 @@ pub(crate) mod installation;
 pub(crate) mod keys;
 pub(crate) mod postgres_proxy;
 pub(crate) mod program;
+pub(crate) mod rotation;

@@ -45,7 +45,7 @@ pub(super) async fn examine(
     kek: Option<LocalKek>,
     now: DateTime<Utc>,
 ) -> Result<Vec<Finding>, StorageError> {
-    let status = match overview::status(connection, environment).await {
+    let status = match overview::status(connection, environment, now).await {
         Ok(status) => status,
         Err(error) => {
             return Ok(vec![Finding::problem(

@@ -133,6 +133,18 @@ impl Fleet {
             .collect()
     }
 
+    /// Who keeps `key` from being activated now, as [`super::Command::Activate`] judges it.
+    #[must_use]
+    pub fn blocking(&self, key: &Key, now: DateTime<Utc>) -> BTreeSet<Blocker> {
+        self.blockers(key, Silence::Counts, now)
+    }
+
+    /// Who keeps `key` from taking over in an emergency, where silence is forgiven.
+    #[must_use]
+    pub fn lacking(&self, key: &Key, now: DateTime<Utc>) -> BTreeSet<Blocker> {
+        self.blockers(key, Silence::IsForgiven, now)
+    }
+
     fn last_sign_of_life(&self) -> Option<DateTime<Utc>> {
         self.backends.iter().flat_map(|backend| &backend.processes).map(|process| process.last_seen).max()
     }

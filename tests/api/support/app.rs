@@ -39,7 +39,7 @@ pub(crate) struct Deployment {
     pub(crate) database: Database,
     pub(crate) admin_token: String,
     pub(crate) keys: TempDir,
-    kek: Arc<dyn KeyEncryption>,
+    pub(crate) kek: Arc<dyn KeyEncryption>,
     issuer: String,
 }
 

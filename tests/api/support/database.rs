@@ -42,6 +42,17 @@ impl Database {
         SecretString::from(self.url.clone())
     }
 
+    /// What the server calls it.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The socket of its server, for whoever stands in between.
+    pub(crate) fn socket(&self) -> std::path::PathBuf {
+        let options: sqlx::postgres::PgConnectOptions = self.url.parse().unwrap();
+        options.get_socket().unwrap().join(".s.PGSQL.5432")
+    }
+
     /// It, as the service sees it, with up to four connections in its pool.
     pub(crate) fn storage(&self) -> storage::Database {
         storage::Database::new(&self.url(), 4).unwrap()

@@ -6,7 +6,9 @@ use std::time::{Duration, SystemTime};
 use chrono::{DateTime, Utc};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use token_authority_verifier::{DenyList, Digest, Manifest, SignedManifest, SignedRoot, Verified, Verifier};
+use token_authority_verifier::{
+    DenyList, Digest, Kid, Manifest, SignedManifest, SignedRoot, Verified, Verifier, VerifyError,
+};
 
 use super::app::{Answer, TestApp, send, text};
 
@@ -124,6 +126,16 @@ impl Process {
         let list = DenyList::verify(&answer.text, &self.manifest, now).unwrap();
         self.verifier = self.verifier.clone().with_denials(list.denials(now));
         self.deny_list_serial = Some(list.serial);
+    }
+
+    /// Whether it lets a request with this token pass.
+    pub(crate) fn verify(&self, token: &str, now: DateTime<Utc>) -> Result<(), VerifyError> {
+        self.verifier.verify(token, system(now)).map(|_| ())
+    }
+
+    pub(crate) fn carries(&self, kid: &str) -> bool {
+        let kid: Kid = kid.parse().unwrap();
+        self.verifier.kids().any(|carried| carried == kid)
     }
 
     /// The verdicts that the next beat will tell.

@@ -1,0 +1,120 @@
+//! Keeps up with changes of keys: wipes signers that may not sign any more, keeps the deny list fresh, raises alarms.
+//!
+//! Nothing here decides which key signs: each mint reads that in its own transaction. A change that is not heard of
+//! costs seconds until a private half leaves the memory, and nothing else.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics::gauge;
+use sqlx::postgres::PgListener;
+use tokio::time::MissedTickBehavior;
+
+use super::App;
+use crate::domain::key_ring::{Fleet, Key, KeyState, Slot};
+use crate::rotation::deny_list::{self, Author};
+use crate::rotation::{JWKS_MAX_AGE, RotationError};
+use crate::storage::key_rings::CHANGES;
+use crate::storage::{StorageError, deployments, fleet, key_rings, signing_keys};
+use crate::telemetry::metric_names::{DENY_LIST_AGE, KEY_END, READY_STANDBYS};
+
+/// Goes on until it is dropped: at each change that is told, and every few seconds.
+pub async fn watch_keys(app: Arc<App>) {
+    let mut often = tokio::time::interval(OFTEN);
+    often.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut seldom = tokio::time::interval(SELDOM);
+    seldom.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut listener = None;
+    loop {
+        if listener.is_none() {
+            // Through a pooler in transaction mode nothing is ever heard: then the poll does it alone.
+            listener = listen(&app).await;
+        }
+        let outcome = tokio::select! {
+            _ = often.tick() => forget_signers(&app).await.map_err(RotationError::from),
+            _ = seldom.tick() => look_after(&app).await,
+            () = heard(&mut listener) => forget_signers(&app).await.map_err(RotationError::from),
+        };
+        report(outcome);
+    }
+}
+
+/// Wipes the private halves of keys that may not sign any more.
+///
+/// # Errors
+/// The database cannot be read.
+pub async fn forget_signers(app: &App) -> Result<(), StorageError> {
+    let mut connection = app.database.pool().acquire().await?;
+    let keys = signing_keys::list(&mut connection, app.settings.environment.as_str()).await?;
+    let may_sign = keys.iter().map(|listed| &listed.key);
+    let may_sign = may_sign.filter(|key| matches!(key.state, KeyState::Active | KeyState::Published));
+    let kids: HashSet<String> = may_sign.map(|key| key.kid.to_string()).collect();
+    app.keystore.keep_only(&kids);
+    Ok(())
+}
+
+/// Signs the deny list anew where it is an hour old, shows the alarms, and forgets processes that were silent
+/// for a month.
+///
+/// # Errors
+/// The database cannot be reached, or the key of deny lists does not open.
+pub async fn look_after(app: &App) -> Result<(), RotationError> {
+    let environment = app.settings.environment.as_str();
+    let kek = &**app.keystore.key_encryption();
+    let author = Author { environment, issuer: app.issuer(), kek };
+    let list = deny_list::keep_fresh(&app.database, &author, &app.clock).await?;
+
+    let now = app.now();
+    let mut connection = app.database.pool().acquire().await.map_err(StorageError::from)?;
+    deployments::delete_silent(&mut connection, now - SILENT).await?;
+    let Some(stored) = key_rings::find(&mut connection, environment).await? else { return Ok(()) };
+    let fleet: Fleet = fleet::find(&mut connection, environment, JWKS_MAX_AGE).await?;
+    let mut slots: Vec<Slot> = stored.ring.keys().map(Key::slot).collect();
+    slots.sort_unstable();
+    slots.dedup();
+    for slot in slots {
+        let ready = stored.ring.ready_standbys(slot, &fleet, now).count();
+        gauge!(READY_STANDBYS, "alg" => slot.alg.as_str(), "purpose" => slot.purpose.name())
+            .set(ready as f64);
+    }
+    for key in stored.ring.keys() {
+        let left = if key.state.is_carried() { (key.not_after - now).num_seconds() as f64 } else { 0.0 };
+        gauge!(KEY_END, "kid" => key.kid.to_string(), "alg" => key.alg.as_str(), "purpose" => key.purpose.name())
+            .set(left);
+    }
+    if let Some(list) = list {
+        gauge!(DENY_LIST_AGE).set((now - list.created_at).num_seconds() as f64);
+    }
+    Ok(())
+}
+
+async fn listen(app: &App) -> Option<PgListener> {
+    let mut listener = PgListener::connect_with(app.database.pool()).await.ok()?;
+    listener.listen(CHANGES).await.ok()?;
+    Some(listener)
+}
+
+/// Returns when a change was told, or when one may have been missed: a lost connection is given up, and made anew.
+async fn heard(listener: &mut Option<PgListener>) {
+    let Some(listening) = listener else { return std::future::pending().await };
+    if !matches!(listening.try_recv().await, Ok(Some(_))) {
+        *listener = None;
+    }
+}
+
+/// The database may be away for a while; readiness and every request say so already.
+fn report(outcome: Result<(), RotationError>) {
+    match outcome {
+        Ok(()) => {}
+        Err(RotationError::Storage(error)) => {
+            tracing::debug!(%error, "keys could not be looked after; it is tried again");
+        }
+        Err(error) => tracing::error!(%error, "keys could not be looked after"),
+    }
+}
+
+const OFTEN: Duration = Duration::from_secs(5);
+const SELDOM: Duration = Duration::from_secs(30);
+/// A process that nobody has heard of for so long is not coming back under that name.
+const SILENT: chrono::TimeDelta = chrono::TimeDelta::days(30);
