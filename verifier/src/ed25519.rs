@@ -132,6 +132,9 @@ fn digits(scalar: &Scalar) -> [i8; DIGITS] {
 }
 
 #[cfg(test)]
+mod suites;
+
+#[cfg(test)]
 mod tests {
     use ed25519_dalek::{Signature, Signer as _, SigningKey};
     use proptest::prelude::*;
