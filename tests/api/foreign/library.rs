@@ -15,8 +15,12 @@ use super::packages::{Registry, install};
 pub(crate) enum Library {
     /// npm `jose` on Node.js.
     Jose,
+    /// joserfc on Python.
+    Joserfc,
     /// PyJWT on Python.
     PyJwt,
+    /// Debian's ruby-jwt, with ruby-rbnacl for Ed25519.
+    RubyJwt,
 }
 
 /// What the scripts read.
@@ -48,13 +52,19 @@ impl Library {
         let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/api/foreign");
         let mut command = match self {
             Self::Jose => Command::new("node"),
-            Self::PyJwt => Command::new(folder.join("bin/python")),
+            Self::Joserfc | Self::PyJwt => Command::new(folder.join("bin/python")),
+            Self::RubyJwt => Command::new("ruby"),
         };
         match self {
             Self::Jose => command.arg(scripts.join("verify.mjs")).arg(&folder),
+            Self::Joserfc => command.arg(scripts.join("verify_joserfc.py")),
             Self::PyJwt => command.arg(scripts.join("verify.py")),
+            Self::RubyJwt => command.arg(scripts.join("verify.rb")),
         };
-        let mut running = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let running = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        let mut running = running.unwrap_or_else(|error| {
+            panic!("{command:?} could not start ({error}); on Debian: apt-get install nodejs ruby-jwt ruby-rbnacl")
+        });
         let mut stdin = running.stdin.take().unwrap();
         stdin.write_all(&serde_json::to_vec(question).unwrap()).unwrap();
         drop(stdin);
@@ -63,15 +73,20 @@ impl Library {
         serde_json::from_slice(&output.stdout).unwrap()
     }
 
-    /// The folder that holds the library: a virtual environment, or one with `node_modules`.
-    pub(super) fn install(self) -> PathBuf {
+    /// The folder that holds the library: a virtual environment, or one with `node_modules`. Ruby's libraries are the
+    /// system's.
+    pub(crate) fn install(self) -> PathBuf {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("foreign-jwt").join(match self {
             Self::Jose => JOSE.replace('@', "-"),
+            Self::Joserfc => JOSERFC.replace("==", "-"),
             Self::PyJwt => PYJWT.replace("==", "-"),
+            Self::RubyJwt => "of-the-system".to_owned(),
         });
         match self {
             Self::Jose => install(&folder, Registry::Npm, &[JOSE]),
+            Self::Joserfc => install(&folder, Registry::PyPi, &[JOSERFC, CRYPTOGRAPHY]),
             Self::PyJwt => install(&folder, Registry::PyPi, &[PYJWT, CRYPTOGRAPHY]),
+            Self::RubyJwt => {}
         }
         folder
     }
@@ -79,4 +94,5 @@ impl Library {
 
 const CRYPTOGRAPHY: &str = "cryptography==50.0.2";
 const JOSE: &str = "jose@6.2.17";
+const JOSERFC: &str = "joserfc==1.8.0";
 const PYJWT: &str = "PyJWT==2.15.1";
