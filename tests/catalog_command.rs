@@ -167,6 +167,66 @@ fn a_mistyped_filter_is_refused() {
 }
 
 #[test]
+fn what_backends_enforce_is_compared_with_what_is_sold() {
+    let dir = tempfile::tempdir().unwrap();
+    let contract = |name: &str, backend: &str, unit_primitives: &[&str]| {
+        let path = dir.path().join(name);
+        let json = serde_json::json!({ "backend": backend, "unit_primitives": unit_primitives });
+        fs::write(&path, json.to_string()).unwrap();
+        path.display().to_string()
+    };
+    let scans = contract("scans.json", "security_gateway", &["security_scans"]);
+    let check = |contracts: &[&str], format: &str| {
+        let check = ["catalog", "check", "--example", "--format", format, "--contracts"];
+        run(&[check.as_slice(), contracts].concat(), &[])
+    };
+    let good = check(&[&scans], "json");
+    assert_eq!(good.status.code(), Some(0), "{}", stderr(&good));
+    let undeclared = &json(&good)["contracts"]["undeclared"];
+    assert_eq!(
+        undeclared,
+        &serde_json::json!(["ai_gateway", "duo_workflow_service", "observability_backend"])
+    );
+
+    let workflow = contract(
+        "workflow.json",
+        "duo_workflow_service",
+        &["duo_workflow_execute", "duo_workflow_execute_workflow", "security_scans"],
+    );
+    let differing = check(&[&scans, &workflow], "table");
+    assert_eq!(differing.status.code(), Some(1));
+    let (told, why) = (stdout(&differing), stderr(&differing));
+    for part in [
+        "duo_workflow_generate_token",
+        "sold, and enforced nowhere",
+        "the catalog has no such unit primitive",
+        "the catalog hosts it on other backends",
+    ] {
+        assert!(told.contains(part), "{part} is missing in {told}");
+    }
+    assert!(why.contains("1 sold and enforced nowhere, 2 enforced and in no token"), "{why}");
+    let mistyped = contract("mistyped.json", "security_gateway", &["Security scans"]);
+    assert!(stderr(&check(&[&mistyped], "table")).contains("is no name"));
+}
+
+#[test]
+fn the_entry_point_is_written_from_routes_that_fit_the_catalog() {
+    let bare = run(&["catalog", "export", "--to", "haproxy", "--example"], &[]);
+    assert_eq!(bare.status.code(), Some(0), "{}", stderr(&bare));
+    assert!(stderr(&bare).contains("no --routes"), "{}", stderr(&bare));
+    assert!(stdout(&bare).contains("use_backend ai_gateway if { path /ai-gateway }"), "{}", stdout(&bare));
+    let dir = tempfile::tempdir().unwrap();
+    let routes = dir.path().join("routes.yml");
+    fs::write(&routes, "backends: {ai_gateway: {prefix: /ai, upstreams: ['10.0.0.1:80']}}").unwrap();
+    let routes = routes.to_str().unwrap();
+    let unfit = run(&["catalog", "export", "--to", "haproxy", "--example", "--routes", routes], &[]);
+    assert_eq!(unfit.status.code(), Some(1));
+    for part in ["security_gateway has no route", "10.0.0.1:80 of ai_gateway is no upstream"] {
+        assert!(stderr(&unfit).contains(part), "{}", stderr(&unfit));
+    }
+}
+
+#[test]
 fn the_documentation_lists_every_code() {
     let documentation = documentation();
     let codes = codes::ALL.iter().copied().chain(ProblemCode::ALL.iter().map(|code| code.as_str()));

@@ -1,6 +1,8 @@
-//! `catalog check` and `catalog show`: is it right, and what is in it.
+//! `catalog`: is it right, what is in it, and what follows from it for others.
 
 mod check;
+mod contracts;
+mod export;
 mod show;
 
 use std::path::PathBuf;
@@ -18,6 +20,7 @@ use crate::domain::catalog::Catalog;
 #[derive(Debug, Subcommand)]
 pub(crate) enum CatalogArgs {
     Check(check::CheckArgs),
+    Export(export::ExportArgs),
     Show(show::ShowArgs),
 }
 
@@ -25,6 +28,7 @@ impl CatalogArgs {
     pub(crate) fn run(self, global: &GlobalArgs) -> Result<(), CliError> {
         match self {
             Self::Check(args) => args.run(global),
+            Self::Export(args) => args.run(global),
             Self::Show(args) => args.run(global),
         }
     }

@@ -4,6 +4,7 @@
 //! and no two backends share an audience.
 
 pub mod check;
+pub mod contracts;
 mod digest;
 mod links;
 mod names;

@@ -17,6 +17,7 @@ mod deployment;
 mod deployments;
 mod dev;
 mod doctor;
+mod examples;
 mod foreign;
 mod import_command;
 mod key_birth;

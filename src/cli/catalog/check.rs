@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 
-use super::{Source, SourceArgs};
+use super::{Source, SourceArgs, contracts};
 use crate::catalog_files::FileProblem;
 use crate::cli::output::{print, print_json, print_table};
 use crate::cli::{CliError, Format, GlobalArgs};
 use crate::config::Settings;
 use crate::domain::catalog::Catalog;
+use crate::domain::catalog::contracts::ContractReport;
 use crate::domain::catalog::token_size::{LONGEST_ISSUER, LargestToken, largest_tokens};
 
 /// Tell everything that is wrong with a catalog at once, and predict its largest tokens.
@@ -23,6 +24,9 @@ pub(crate) struct CheckArgs {
     dir: Option<PathBuf>,
     #[command(flatten)]
     source: SourceArgs,
+    /// Compare with what backends enforce: their `contract.json`; may be given several times.
+    #[arg(long = "contracts", value_name = "FILE", num_args = 1..)]
+    contracts: Vec<PathBuf>,
 }
 
 impl CheckArgs {
@@ -38,12 +42,22 @@ impl CheckArgs {
                 return Err(error.into());
             }
         };
+        let contracts = match self.contracts.as_slice() {
+            [] => None,
+            files => Some(contracts::compare(&catalog, files)?),
+        };
         let budget = Budget::new(&catalog, &settings);
         match global.format {
-            Format::Json => print_json(&Checked::new(&catalog, &budget))?,
-            Format::Table => print_report(&catalog, &budget)?,
+            Format::Json => print_json(&Checked::new(&catalog, &budget, contracts.as_ref()))?,
+            Format::Table => {
+                print_report(&catalog, &budget)?;
+                if let Some(report) = &contracts {
+                    contracts::print_report(report)?;
+                }
+            }
         }
-        budget.refuse_overflow()
+        budget.refuse_overflow()?;
+        contracts.as_ref().map_or(Ok(()), contracts::refuse_differences)
     }
 }
 
@@ -113,6 +127,8 @@ struct Checked<'a> {
     max_token_bytes: usize,
     issuer_bytes: usize,
     largest_tokens: Vec<CheckedToken<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    contracts: Option<&'a ContractReport>,
 }
 
 #[derive(Serialize)]
@@ -127,7 +143,7 @@ struct CheckedToken<'a> {
 }
 
 impl<'a> Checked<'a> {
-    fn new(catalog: &'a Catalog, budget: &'a Budget) -> Self {
+    fn new(catalog: &'a Catalog, budget: &'a Budget, contracts: Option<&'a ContractReport>) -> Self {
         let largest_tokens = budget.tokens.iter().map(|token| CheckedToken {
             backend: token.backend.as_ref().map(|backend| backend.as_str()),
             bytes: token.bytes,
@@ -137,7 +153,7 @@ impl<'a> Checked<'a> {
             realm: token.realm.as_str(),
         });
         Self {
-            valid: budget.fits(),
+            valid: budget.fits() && contracts.is_none_or(ContractReport::holds),
             problems: [],
             digest: catalog.digest().as_str(),
             unit_primitives: catalog.unit_primitives().len(),
@@ -148,6 +164,7 @@ impl<'a> Checked<'a> {
             max_token_bytes: budget.limit,
             issuer_bytes: budget.issuer_bytes,
             largest_tokens: largest_tokens.collect(),
+            contracts,
         }
     }
 }

@@ -149,7 +149,7 @@ fn code(has_deny_list: bool, contract: Option<&Contract>) -> String {
     let deny_list = if has_deny_list { format!("Some({})", file(DENY_LIST)) } else { "None".to_owned() };
     let mut code = format!(
         "/// The key set of this build.\n\
-         pub static KEY_SET: ::token_authority_verifier::EmbeddedKeySet<'static> =\n    \
+         pub(crate) static KEY_SET: ::token_authority_verifier::EmbeddedKeySet<'static> =\n    \
          ::token_authority_verifier::EmbeddedKeySet {{\n        \
          lock: {},\n        root: {},\n        manifest: {},\n        jwks: {},\n        deny_list: {deny_list},\n    }};\n",
         file(LOCK),
@@ -161,9 +161,9 @@ fn code(has_deny_list: bool, contract: Option<&Contract>) -> String {
     let _ = write!(
         code,
         "\n/// This backend's name in the catalog.\n\
-         #[allow(dead_code, reason = \"for backends that report themselves\")]\npub const BACKEND: &str = {backend:?};\n\n\
+         #[allow(dead_code, reason = \"for backends that report themselves\")]\npub(crate) const BACKEND: &str = {backend:?};\n\n\
          /// What this backend enforces, as its contract says.\n\
-         #[allow(dead_code, reason = \"for backends that tell it\")]\npub const ENFORCES: &[&str] = &{unit_primitives:?};\n\n\
+         #[allow(dead_code, reason = \"for backends that tell it\")]\npub(crate) const ENFORCES: &[&str] = &{unit_primitives:?};\n\n\
          /// The unit primitives of the contract. What is named here and nowhere enforced is dead code, and the\n\
          /// compiler says so; what is enforced and not named here does not compile.\n\
          pub(crate) mod unit_primitives {{\n"

@@ -280,9 +280,11 @@ fn a_build_fails_with_a_sentence() {
 
     build(script(), NOW).unwrap();
     let code = std::fs::read_to_string(out.path().join("key_set.rs")).unwrap();
-    for part in
-        ["pub static KEY_SET", "pub const BACKEND: &str = \"ai_gateway\"", "DUO_CHAT: &str = \"duo_chat\""]
-    {
+    for part in [
+        "pub(crate) static KEY_SET",
+        "pub(crate) const BACKEND: &str = \"ai_gateway\"",
+        "DUO_CHAT: &str = \"duo_chat\"",
+    ] {
         assert!(code.contains(part), "{code}");
     }
     let compiled_in = Folder::read(&out.path().join("key_set")).unwrap();
