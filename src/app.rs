@@ -1,5 +1,6 @@
 //! What every handler shares: clock, database, catalog, keystore, limits.
 
+mod anchors;
 mod deliveries;
 mod failed_authentications;
 mod housekeeping;
@@ -14,6 +15,7 @@ pub use failed_authentications::FailedAuthentications;
 pub use housekeeping::keep_house;
 pub use key_watch::{forget_signers, look_after, watch_keys};
 
+use self::anchors::AnchorCheck;
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::domain::catalog::Catalog;
@@ -70,6 +72,12 @@ impl App {
             joint_token_alg: settings.joint_token_alg,
             leeway: LEEWAY,
             metrics: SyncMetrics::new(),
+            connection_check: Arc::new(AnchorCheck {
+                anchors: anchors::of_settings(&settings),
+                database: database.clone(),
+                keystore: Arc::clone(&keystore),
+                clock: clock.clone(),
+            }),
         });
         let failed_authentications = FailedAuthentications::new(
             settings.failed_authentications_per_address,

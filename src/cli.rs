@@ -18,6 +18,7 @@ mod keys;
 mod keystore;
 mod migrate;
 mod output;
+mod recover;
 mod rotation;
 mod runtime;
 mod serve;
@@ -100,6 +101,7 @@ enum Command {
     #[command(subcommand)]
     Keys(keys::KeysArgs),
     Migrate(migrate::MigrateArgs),
+    Recover(recover::RecoverArgs),
     Serve(serve::ServeArgs),
     #[command(hide = true)]
     TestCluster(test_cluster::TestClusterArgs),
@@ -122,6 +124,7 @@ impl Command {
             Self::KeySet(args) => args.run(global),
             Self::Keys(args) => args.run(global),
             Self::Migrate(args) => args.run(global),
+            Self::Recover(args) => args.run(global),
             Self::Serve(args) => args.run(global),
             Self::TestCluster(args) => args.run(),
             Self::Token(args) => args.run(global),

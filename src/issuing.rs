@@ -18,6 +18,8 @@ mod request;
 mod retries;
 mod scope_sets;
 
+use std::fmt::Debug;
+use std::pin::Pin;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
@@ -36,7 +38,7 @@ use crate::domain::catalog::Catalog;
 use crate::domain::key_ring::Algorithm;
 use crate::keystore::{Keystore, KeystoreError, Signer};
 use crate::storage::facts::ActiveKey;
-use crate::storage::{Database, signing_keys};
+use crate::storage::{Database, StorageError, signing_keys};
 
 /// A catalog that decides, and what the ledger calls it.
 #[derive(Debug)]
@@ -84,6 +86,16 @@ pub(crate) struct Shared {
     /// No token lives longer than its key, less this.
     pub(crate) leeway: TimeDelta,
     pub(crate) metrics: SyncMetrics,
+    pub(crate) connection_check: Arc<dyn ConnectionCheck>,
+}
+
+/// What has to be looked at before a lane mints on a connection that it just made.
+pub trait ConnectionCheck: Debug + Send + Sync {
+    /// Returns when it was looked at.
+    ///
+    /// # Errors
+    /// The database cannot be reached.
+    fn check(&self) -> Pin<Box<dyn Future<Output = Result<(), StorageError>> + Send + '_>>;
 }
 
 impl Shared {

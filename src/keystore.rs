@@ -207,9 +207,22 @@ pub fn generate_digest_key(
     kek: &dyn KeyEncryption,
     environment: &str,
 ) -> Result<SealedSecret, KeystoreError> {
+    generate_digest_key_version(kek, environment, 1)
+}
+
+/// Makes another one in its place: whatever was digested under the one before opens nothing any more.
+///
+/// # Errors
+///
+/// No randomness, or a fault of the key encryption.
+pub fn generate_digest_key_version(
+    kek: &dyn KeyEncryption,
+    environment: &str,
+    version: i32,
+) -> Result<SealedSecret, KeystoreError> {
     let key = random_bits()?;
-    let secret = kek.seal(&*key, &secret_binding(environment, &secret_name(1), FIRST_SEALING))?;
-    Ok(SealedSecret { environment: environment.to_owned(), name: SecretName::DigestKey, version: 1, secret })
+    let secret = kek.seal(&*key, &secret_binding(environment, &secret_name(version), FIRST_SEALING))?;
+    Ok(SealedSecret { environment: environment.to_owned(), name: SecretName::DigestKey, version, secret })
 }
 
 /// 256 random bits.

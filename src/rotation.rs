@@ -4,6 +4,7 @@
 //! one audit row per change. Files follow the commit, from what was committed, so that
 //! a crash between the two is mended by running the same command again.
 
+pub mod anchors;
 mod audit;
 pub mod beat;
 pub mod compromise;
@@ -15,22 +16,27 @@ pub mod horizon;
 pub mod init;
 mod key_set_draft;
 pub mod lifecycle;
+pub mod lost_kek;
 pub mod manifests;
 pub mod overview;
 pub mod plan;
 mod probing;
 pub mod publish;
 pub mod published_files;
+pub mod recover;
 pub mod roots;
 mod site;
 mod transition;
 
 pub use self::site::Site;
 
+use std::path::PathBuf;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use token_authority_verifier::{DenyListError, KeySetError, ManifestError, RootError, SignedError};
 
 use self::published_files::PublishError;
+use crate::domain::key_ring::recovery::RecoveryRefusal;
 use crate::domain::key_ring::{Algorithm, KeyRefusal, Kid, Purpose};
 use crate::keystore::KeystoreError;
 use crate::keystore::root_key::RootKeyError;
@@ -46,12 +52,28 @@ pub const ROTATE_BEFORE_END: TimeDelta = TimeDelta::days(30);
 /// second is a fault.
 #[derive(Debug, thiserror::Error)]
 pub enum RotationError {
+    #[error("this environment has its first key set already; roots are replaced by `keys root record`")]
+    AlreadyBorn,
     #[error("a key for {purpose} is EdDSA, not {alg}: only tokens have readers that know nothing else")]
     AlgorithmUnavailable { alg: Algorithm, purpose: Purpose },
     #[error("another change, or a stuck mint, holds the keys for too long; try again")]
     Busy,
+    #[error(
+        "the audit is needed: it was signed up to event {signed}, and what was given ends with {exported}. Give the \
+         export with `--audit FILE`, or say with `--without-audit REASON` that it is lost"
+    )]
+    AuditNeeded { signed: u64, exported: u64 },
+    #[error("the deny list is not signed by a key of this environment's key sets")]
+    DenyListRefused,
     #[error("the root was made for development; it signs nothing for `{environment}`")]
     DevelopmentRoot { environment: String },
+    #[error(
+        "the root has signed another key set {version} than this database holds: it is no older copy of the one \
+         that published, but another. Restore that one"
+    )]
+    Forked { version: u32 },
+    #[error("this database is not behind anything that was signed; there is nothing to recover")]
+    NotInSafeMode,
     #[error(
         "this database belongs to the issuer {stored}; `issuer` is {given}. Instances trust the first: it never changes"
     )]
@@ -66,6 +88,8 @@ pub enum RotationError {
          service all the same, set `allow_local_root` and `root_key_file`"
     )]
     NoRoot,
+    #[error("the key-encryption key is not lost: it opens what this database holds")]
+    KekNotLost,
     #[error("a key may live until {latest} at the most, not until {not_after}")]
     LivesTooLong { not_after: DateTime<Utc>, latest: DateTime<Utc> },
     #[error("the manifest is refused: {0}")]
@@ -78,17 +102,27 @@ pub enum RotationError {
         "the manifest names version {version} of the root, which is not recorded here: see `keys root record`"
     )]
     UnknownRoot { version: u32 },
+    #[error("the root is not the first one of this issuer and environment, or another one is recorded here")]
+    OtherRoot,
     #[error(transparent)]
     Refused(#[from] KeyRefusal),
+    #[error(transparent)]
+    Recovery(#[from] RecoveryRefusal),
     #[error(transparent)]
     RootKey(#[from] RootKeyError),
     #[error("the root is refused: {0}")]
     RootRefused(#[source] Box<RootError>),
+    #[error(
+        "safe mode: {reason}. No key changes until `token-authority recover` has told this database what it forgot"
+    )]
+    SafeMode { reason: String },
     #[error(transparent)]
     Publish(#[from] PublishError),
 
     #[error("the deny list cannot be signed")]
     DenyList(#[from] DenyListError),
+    #[error("could not read or write {}", path.display())]
+    Anchor { path: PathBuf, source: std::io::Error },
     #[error("the stored public half of {0} is missing")]
     MissingKey(Kid),
     #[error("someone else changed the keys at the same time")]

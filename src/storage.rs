@@ -28,6 +28,7 @@ pub mod issued_tokens;
 pub mod key_rings;
 pub mod key_sets;
 pub mod licenses;
+pub mod lost_revocations;
 pub mod safe_mode;
 pub mod sealed_secrets;
 pub mod server_state;

@@ -31,11 +31,15 @@ pub async fn keep_house(app: Arc<App>) {
     let mut seldom = tokio::time::interval(SELDOM);
     seldom.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut shown = HashSet::new();
+    let mut kept = None;
     loop {
         // The database may be away for a while; readiness and every request say so already.
         let outcome = tokio::select! {
             _ = often.tick() => {
                 let marked = mark_clock(&app).await;
+                if let Err(error) = app.keep_anchors(&mut kept).await {
+                    tracing::warn!(%error, "the anchors of the database could not be kept");
+                }
                 show_active_keys(&app, &mut shown).await.and(marked)
             }
             _ = seldom.tick() => {

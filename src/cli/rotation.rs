@@ -3,7 +3,9 @@
 use nix::unistd::{User, getuid};
 
 use super::CliError;
+use crate::config::Settings;
 use crate::rotation::RotationError;
+use crate::rotation::anchors::Anchors;
 
 /// Who changes keys by the command line, for the audit.
 pub(super) fn actor() -> String {
@@ -12,12 +14,26 @@ pub(super) fn actor() -> String {
     format!("command_line:{name}")
 }
 
+/// Where this deployment keeps what no restore of its database can take back.
+pub(super) fn anchors(settings: &Settings) -> Anchors {
+    Anchors::new(&settings.keys_dir, settings.environment.as_str(), settings.anchors_dir.as_deref())
+}
+
 /// Tells a refusal as it is, and a fault with what the command was `doing`.
 pub(super) fn refusal_or_fault(doing: &'static str) -> impl FnOnce(RotationError) -> CliError {
     move |error| match error {
         RotationError::Refused(refusal) => CliError::refused(format!("{refusal} ({})", refusal.code())),
-        RotationError::AlgorithmUnavailable { .. }
+        RotationError::AlreadyBorn
+        | RotationError::OtherRoot
+        | RotationError::AlgorithmUnavailable { .. }
+        | RotationError::AuditNeeded { .. }
         | RotationError::Busy
+        | RotationError::DenyListRefused
+        | RotationError::Forked { .. }
+        | RotationError::KekNotLost
+        | RotationError::NotInSafeMode
+        | RotationError::Recovery(_)
+        | RotationError::SafeMode { .. }
         | RotationError::DevelopmentRoot { .. }
         | RotationError::LivesTooLong { .. }
         | RotationError::ManifestRefused(_)

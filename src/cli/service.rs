@@ -71,6 +71,10 @@ impl Service {
         let app = App::start(Clock::system(), settings, issuer, database, Arc::new(keystore), catalog)
             .await
             .map_err(CliError::fault("could not start on this database"))?;
+        // An old copy of the database answers, and says that it is one; it mints nothing.
+        app.check_anchors()
+            .await
+            .map_err(CliError::fault("could not compare the database with what was signed"))?;
         let app = Arc::new(app);
         let sampled = Arc::clone(&app);
         let metrics_server = metrics

@@ -108,6 +108,11 @@ settings! {
     /// embed what is in it.
     keys_dir: PathBuf = "keys", "path";
 
+    /// A folder in another failure domain than the database, where the service keeps its latest signed deny list
+    /// and audit checkpoint. A database that is restored from an old copy is recognized by them, and by the key
+    /// sets in `keys_dir`. Without it by the key sets alone.
+    anchors_dir: Option<PathBuf>, "path";
+
     /// The folder of the catalog's YAML files. `serve` refuses to start without it, so that no deployment
     /// sells the example by mistake.
     catalog_dir: Option<PathBuf>, "path";

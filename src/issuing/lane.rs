@@ -88,7 +88,12 @@ impl Lane {
     async fn attempt_once(&mut self, requests: &[SyncRequest]) -> Result<Answers, LaneError> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
-            None => self.shared.database.connect_for_batches().await.map_err(BatchError::from)?,
+            None => {
+                let connection =
+                    self.shared.database.connect_for_batches().await.map_err(BatchError::from)?;
+                self.shared.connection_check.check().await.map_err(BatchError::from)?;
+                connection
+            }
         };
         let answering = batch::answer(&mut connection, &self.shared, &mut self.scope_sets, requests);
         let answered = tokio::time::timeout(self.shared.settings.sync_deadline, answering).await;

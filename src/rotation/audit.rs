@@ -1,12 +1,15 @@
 //! The audit of keys: one row per change, whole enough to rebuild a ring from.
 
 use chrono::{DateTime, SecondsFormat, Utc};
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::RotationError;
 use super::transition::Transition;
+use crate::domain::audit_chain::AuditEvent;
 use crate::domain::ids::AuditEventId;
-use crate::domain::key_ring::{Blocker, Denial, Event, Grounds, Key, KeyRing};
+use crate::domain::key_ring::recovery::Remembered;
+use crate::domain::key_ring::{Blocker, Denial, Event, Grounds, Key, KeyRing, NewKey, Recalled};
 use crate::storage::audit_events::{self, NewAuditEvent};
 
 /// Remembers one event of a step from the transition's ring to `after`.
@@ -92,4 +95,59 @@ fn add_grounds<'a>(record: &mut Map<String, Value>, grounds: &'a Grounds) -> Opt
 
 fn instant(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::AutoSi, true)
+}
+
+/// What a row of the audit says about the ring, as [`remember`] wrote it; `None` where it says nothing.
+pub(super) fn remembered(environment: &str, event: &AuditEvent) -> Option<Remembered> {
+    let after = event.after.as_ref()?;
+    match event.subject_kind.as_str() {
+        "signing_key" => {
+            let record: KeyRecord = serde_json::from_value(after.clone()).ok()?;
+            let kid = event.subject_id.parse().ok()?;
+            Some(Remembered::Key(Recalled {
+                key: NewKey {
+                    kid,
+                    purpose: record.purpose.parse().ok()?,
+                    alg: record.alg.parse().ok()?,
+                    not_after: record.not_after,
+                },
+                to: record.state.parse().ok()?,
+                at: event.at,
+                published_in: record.published_in,
+                armed_at: record.armed_at,
+                denial: record
+                    .denial
+                    .map(|denial| denial.issued_after.map_or(Denial::Always, Denial::IssuedAfter)),
+            }))
+        }
+        "key_set" => {
+            let version = event.subject_id.strip_prefix(environment)?.strip_prefix('/')?.parse().ok()?;
+            let head = after.get("head")?;
+            let is_head = head.get("version").and_then(Value::as_u64) == Some(u64::from(version));
+            let digest = head.get("digest").and_then(Value::as_str).filter(|_| is_head);
+            Some(Remembered::KeySet { version, digest: digest.and_then(|digest| digest.parse().ok()) })
+        }
+        "key_ring" if event.subject_id == environment => {
+            let floor = after.get("floor")?.as_u64()?;
+            Some(Remembered::Floor(u32::try_from(floor).ok()?))
+        }
+        _ => None,
+    }
+}
+
+/// As `key_record` writes it.
+#[derive(Deserialize)]
+struct KeyRecord {
+    purpose: String,
+    alg: String,
+    state: String,
+    not_after: DateTime<Utc>,
+    published_in: Option<u32>,
+    armed_at: Option<DateTime<Utc>>,
+    denial: Option<DenialRecord>,
+}
+
+#[derive(Deserialize)]
+struct DenialRecord {
+    issued_after: Option<DateTime<Utc>>,
 }

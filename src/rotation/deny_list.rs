@@ -11,7 +11,7 @@ use crate::domain::key_ring::{Algorithm, Denial, KeyRing, Purpose, Slot};
 use crate::keystore;
 use crate::keystore::sealing::KeyEncryption;
 use crate::storage::deny_lists::{self, StoredDenyList};
-use crate::storage::{Database, StorageError, fences, key_rings, signing_keys};
+use crate::storage::{Database, StorageError, fences, key_rings, safe_mode, signing_keys};
 
 /// Whose list it is, and what opens the key that signs it.
 #[derive(Clone, Copy, Debug)]
@@ -76,6 +76,10 @@ pub async fn keep_fresh(
         return Ok(latest);
     }
     let Some(stored) = key_rings::find(&mut tx, author.environment).await? else { return Ok(None) };
+    // An old copy of the database must not make its old list look fresh.
+    if safe_mode::find(&mut tx, author.environment).await?.is_some() {
+        return Ok(latest);
+    }
     let signed = sign(&mut tx, author, &stored.ring, now).await?;
     tx.commit().await.map_err(StorageError::from)?;
     Ok(signed.or(latest))

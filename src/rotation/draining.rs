@@ -31,7 +31,9 @@ pub(super) async fn last_tokens(
             continue;
         };
         let Some(demoted_at) = key.demoted_at.filter(|_| key.state == KeyState::Retiring) else { continue };
-        let may_have_lost = recovered_at.is_some_and(|recovered_at| demoted_at <= recovered_at);
+        // What was issued before the recovery, and is not in the ledger, lives on for that long.
+        let may_have_lost =
+            recovered_at.is_some_and(|recovered_at| demoted_at <= recovered_at + ring.longest_token());
         let last_token = if key.purpose != Purpose::AccessTokens {
             // What it signed is not in the ledger; readers take the newest document only.
             LastToken::NeverIssued

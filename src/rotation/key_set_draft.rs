@@ -119,6 +119,19 @@ impl SignedKeySet {
         record(&self.verified, self.verified.digest(), drained)
     }
 
+    /// What the root has signed.
+    pub(super) fn manifest(&self) -> &Verified<Manifest> {
+        &self.verified
+    }
+
+    /// The public half of each of its keys.
+    pub(super) fn public_keys(&self) -> Vec<(Kid, Jwk)> {
+        let plain =
+            KeySet::parse(&self.jwks).map(|set| set.iter().cloned().collect()).unwrap_or_else(|_| vec![]);
+        let others = self.verified.keys.iter().filter_map(|key| key.jwk.clone());
+        plain.into_iter().chain(others).map(|jwk| (jwk.kid(), jwk)).collect()
+    }
+
     /// The row of it.
     pub(super) fn stored(&self) -> StoredKeySet {
         let created_at = DateTime::from_timestamp_secs(self.verified.created.unix()).unwrap_or_default();

@@ -10,7 +10,7 @@ use super::transition::Transition;
 use crate::clock::Clock;
 use crate::keystore::sealing::KeyEncryption;
 use crate::storage::key_rings::{self, StoredRing};
-use crate::storage::{Database, StorageError, fences};
+use crate::storage::{Database, StorageError, fences, safe_mode};
 
 /// The deployment whose keys are to change.
 #[derive(Clone, Copy, Debug)]
@@ -73,7 +73,29 @@ impl<'a> Site<'a> {
         Err(RotationError::Busy)
     }
 
-    async fn begun(&'a self, mut tx: Transaction<'static, Postgres>) -> Result<Change<'a>, RotationError> {
+    /// Begins a change where none is allowed but the recovery.
+    ///
+    /// # Errors
+    ///
+    /// The same.
+    pub(super) async fn begin_in_safe_mode(&'a self) -> Result<Change<'a>, RotationError> {
+        let mut tx = self.database.begin().await?;
+        if !fences::hold_mints_off_within(&mut tx, PATIENCE).await? {
+            return Err(RotationError::Busy);
+        }
+        self.read(tx).await
+    }
+
+    async fn begun(&'a self, tx: Transaction<'static, Postgres>) -> Result<Change<'a>, RotationError> {
+        let mut change = self.read(tx).await?;
+        // The schema refuses it as well; here it is told why.
+        match safe_mode::find(&mut change.tx, self.environment).await? {
+            Some(mode) => Err(RotationError::SafeMode { reason: mode.reason }),
+            None => Ok(change),
+        }
+    }
+
+    async fn read(&'a self, mut tx: Transaction<'static, Postgres>) -> Result<Change<'a>, RotationError> {
         // Statements of their own: their snapshots follow the wait.
         let now = self.clock.settle(fences::find_now(&mut tx).await?);
         let stored = key_rings::find(&mut tx, self.environment).await?;

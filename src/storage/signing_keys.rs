@@ -1,5 +1,7 @@
 //! Signing keys: where each stands, its public half, and its private half under seal.
 
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, Utc};
 use sqlx::postgres::PgRow;
 use sqlx::types::Json;
@@ -149,6 +151,22 @@ pub async fn find_sealed(
         })
     })
     .transpose()
+}
+
+/// The keys whose private half is here.
+///
+/// # Errors
+/// The database cannot be read.
+pub async fn list_sealed(
+    connection: &mut PgConnection,
+    environment: &str,
+) -> Result<BTreeSet<Kid>, StorageError> {
+    let kids: Vec<String> =
+        sqlx::query_scalar("select kid from signing_keys where environment = $1 and sealed is not null")
+            .bind(environment)
+            .fetch_all(connection)
+            .await?;
+    kids.iter().map(|kid| decode(kid)).collect()
 }
 
 /// Takes a key in, as generated.

@@ -259,7 +259,7 @@ async fn waiting(serving: &Serving) -> usize {
     value("token_authority_queue_depth") + value("token_authority_batch_size_sum")
 }
 
-fn admin_token(deployment: &Deployment) -> String {
+pub(crate) fn admin_token(deployment: &Deployment) -> String {
     let output = deployment.run(&["--format", "json", "admin-token", "create", "--name", "tests"]);
     let made = answer(&output);
     assert_eq!(made["scopes"].as_array().unwrap().len(), 7);
@@ -268,35 +268,36 @@ fn admin_token(deployment: &Deployment) -> String {
 
 /// Asks the service over HTTP.
 #[derive(Clone, Debug)]
-struct Client {
-    http: reqwest::Client,
+pub(crate) struct Client {
+    pub(crate) http: reqwest::Client,
     base_url: String,
 }
 
 /// What an instance holds after its activation.
 #[derive(Clone, Debug)]
-struct Activated {
+pub(crate) struct Activated {
     code: String,
-    uid: String,
+    pub(crate) license_id: String,
+    pub(crate) uid: String,
     secret: String,
 }
 
 impl Client {
-    fn new(serving: &Serving) -> Self {
+    pub(crate) fn new(serving: &Serving) -> Self {
         Self { http: reqwest::Client::new(), base_url: serving.base_url.clone() }
     }
 
-    fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("{}{path}", self.base_url)
     }
 
-    async fn get(&self, path: &str) -> (u16, Value) {
+    pub(crate) async fn get(&self, path: &str) -> (u16, Value) {
         let answered = self.http.get(self.url(path)).send().await.unwrap();
         (answered.status().as_u16(), answered.json().await.unwrap())
     }
 
     /// Sells a customer everything, and activates an instance with it.
-    async fn activate(&self, admin: &str) -> Activated {
+    pub(crate) async fn activate(&self, admin: &str) -> Activated {
         let sell = async |path: &str, body: Value| {
             let request =
                 self.http.post(self.url(&format!("/admin/v1/{path}"))).bearer_auth(admin).json(&body);
@@ -317,23 +318,24 @@ impl Client {
         let license = sell("licenses", license).await;
         let code = license["activation_code"].as_str().unwrap().to_owned();
 
-        let body = json!({"activation_code": code, "instance_id": "4f0e0f5a-3c63-4c7f-9f7e-0d6d4a1a7c11",
+        let body = json!({"activation_code": code, "instance_id": crate::support::app::fresh_uuid(),
             "hostname": "gitlab.example.com", "version": "18.5.0", "deployment": "self_managed"});
         let answered = self.http.post(self.url("/v1/instances")).json(&body).send().await.unwrap();
         let activated: Value = answered.json().await.unwrap();
         let text = |member: &str| {
             activated[member].as_str().unwrap_or_else(|| panic!("no {member} in {activated}")).to_owned()
         };
-        Activated { code, uid: text("instance_uid"), secret: text("instance_secret") }
+        let license_id = license["id"].as_str().unwrap().to_owned();
+        Activated { code, license_id, uid: text("instance_uid"), secret: text("instance_secret") }
     }
 
-    async fn sync(&self, instance: &Activated) -> Value {
+    pub(crate) async fn sync(&self, instance: &Activated) -> Value {
         let (status, synced) = self.post_as(instance, "/v1/sync", &json!({"version": "18.5.0"})).await;
         assert_eq!(status, 200, "{synced}");
         synced
     }
 
-    async fn post_as(&self, instance: &Activated, path: &str, body: &Value) -> (u16, Value) {
+    pub(crate) async fn post_as(&self, instance: &Activated, path: &str, body: &Value) -> (u16, Value) {
         let request = self.http.post(self.url(path)).basic_auth(&instance.uid, Some(&instance.secret));
         let answered = request.json(body).send().await.unwrap();
         (answered.status().as_u16(), answered.json().await.unwrap())

@@ -1,5 +1,6 @@
 //! The key-set root as its holders use it: keys, drafts and signatures on machines that have no service.
 
+mod attacks;
 mod holders;
 
 use std::fs;

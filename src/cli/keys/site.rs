@@ -2,7 +2,7 @@
 
 use crate::cli::CliError;
 use crate::cli::database::open_migrated;
-use crate::cli::rotation::actor;
+use crate::cli::rotation::{actor, anchors, refusal_or_fault};
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::keystore::kek_file;
@@ -26,7 +26,13 @@ impl<'s> OpenSite<'s> {
         let kek =
             kek_file::read(settings.kek_file()?).map_err(CliError::fault("could not use `kek_file`"))?;
         let database = open_migrated(settings).await?;
-        Ok(Self { settings, database, kek, clock: Clock::system(), actor: actor() })
+        let clock = Clock::system();
+        // An old copy of the database must not change keys; the change itself asks whether it is in safe mode.
+        anchors(settings)
+            .check(&database, &kek, &clock)
+            .await
+            .map_err(refusal_or_fault("could not compare the database with what was signed"))?;
+        Ok(Self { settings, database, kek, clock, actor: actor() })
     }
 
     pub(super) fn site(&self) -> Site<'_> {

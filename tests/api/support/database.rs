@@ -37,6 +37,13 @@ impl Database {
         Self::create(cluster, connection, "template0").await
     }
 
+    /// A copy of everything that is in it now, as a backup is. Nobody else may be connected.
+    pub(crate) async fn backup(&self) -> Self {
+        let cluster = cluster().await;
+        let connection = maintenance(cluster).await;
+        Self::create(cluster, connection, &self.name).await
+    }
+
     /// Its URL, for everything that takes one: settings, `psql`, pools.
     pub(crate) fn url(&self) -> SecretString {
         SecretString::from(self.url.clone())

@@ -79,10 +79,27 @@ impl Deployment {
         self.database.as_ref().unwrap().connection().await
     }
 
+    /// Backs its database up, while no service runs on it.
+    pub(crate) async fn backup(&self) -> Database {
+        self.database.as_ref().unwrap().backup().await
+    }
+
+    /// Goes on with a backup in the place of its database.
+    pub(crate) fn restore(&mut self, backup: Database) {
+        let url = with_password(backup.url().expose_secret());
+        fs::write(self.path("database_url"), url).unwrap();
+        self.database = Some(backup);
+    }
+
     /// Changes a setting; an empty value takes it away.
     pub(crate) fn set(&mut self, name: &str, value: &str) {
         self.variables.retain(|(known, _)| known != name);
         self.variables.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// The variables with which its commands run.
+    pub(crate) fn variables(&self) -> impl Iterator<Item = (String, String)> {
+        self.variables.iter().cloned()
     }
 
     /// A file of this deployment.
