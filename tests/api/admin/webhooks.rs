@@ -263,7 +263,7 @@ async fn events_are_delivered_again_from_any_cursor() {
     let body = json!({ "url": receiver.url(), "event_types": ["customer.create"], "cursor": cursor });
     let webhook = app.admin_post(WEBHOOKS, body).await;
     assert_eq!(deliver(&app).await, Some(Ended::CaughtUp));
-    assert_eq!(subjects(&receiver), [second.clone()]);
+    assert_eq!(subjects(&receiver), std::slice::from_ref(&second));
     let replay = format!("{}:replay", record(&webhook));
     app.admin_post(&replay, json!({ "cursor": "0" })).await;
     assert_eq!(deliver(&app).await, Some(Ended::CaughtUp));
@@ -291,7 +291,7 @@ async fn what_a_dead_replica_had_taken_is_delivered_by_another() {
     assert_eq!(deliver(&other).await, None, "someone else delivers");
     app.clock.set(beginning() + TimeDelta::minutes(2));
     assert_eq!(deliver(&other).await, Some(Ended::CaughtUp));
-    assert_eq!(subjects(&receiver), [made.clone()]);
+    assert_eq!(subjects(&receiver), std::slice::from_ref(&made));
     // The one that was thought dead finds that it has lost its place, and cannot move it back.
     let before = app.admin_get(&record(&webhook)).await;
     assert_eq!(app.app.deliverer().deliver(lost).await.unwrap(), Ended::Lost);
