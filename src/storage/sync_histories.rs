@@ -26,7 +26,7 @@ pub struct SyncHistory {
 /// The histories of at most `limit` active instances after `after`, in the order of their uids.
 ///
 /// Of each instance a bounded number of its latest tokens is read, so that the cost is that of `limit` look-ups
-/// whatever the ledger holds.
+/// whatever the ledger holds. `offset 0` keeps the planner from reading all licenses at once instead.
 ///
 /// # Errors
 /// The database cannot be read.
@@ -40,9 +40,12 @@ pub async fn list(
         "with scanned as ( \
              select uid, number, license_id, hostname, version from instances \
              where state = 'active' and uid > $1 order by uid limit $2) \
-         select i.uid, i.license_id, l.subscription_id, s.customer_id, i.hostname, i.version, t.syncs, t.first_expiry, \
-                (l.revoked_at is null and s.condition = 'active') as is_served \
-         from scanned i join licenses l on l.id = i.license_id join subscriptions s on s.id = l.subscription_id \
+         select i.uid, i.license_id, o.subscription_id, o.customer_id, i.hostname, i.version, t.syncs, t.first_expiry, \
+                o.is_served \
+         from scanned i \
+         cross join lateral ( \
+             select l.subscription_id, s.customer_id, (l.revoked_at is null and s.condition = 'active') as is_served \
+             from licenses l join subscriptions s on s.id = l.subscription_id where l.id = i.license_id offset 0) o \
          cross join lateral ( \
              select array_agg(distinct issued_at order by issued_at desc) as syncs, \
                     min(expires_at) filter (where issued_at = last_issued_at and not ends_with_grant) as first_expiry \

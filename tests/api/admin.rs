@@ -10,6 +10,7 @@ mod imports;
 mod instances;
 mod ledger;
 mod lists;
+mod plans;
 mod races;
 mod records;
 mod reports;
