@@ -16,7 +16,7 @@ pub(crate) struct CatalogDocument {
     unit_primitives: Vec<UnitPrimitiveView>,
     add_ons: Vec<NamedView>,
     license_types: Vec<NamedView>,
-    backends: Vec<BackendView>,
+    backends: Vec<SoldBackendView>,
 }
 
 /// The smallest sellable piece of a feature.
@@ -46,13 +46,13 @@ pub(crate) struct NamedView {
 }
 
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-pub(crate) struct BackendView {
+pub(crate) struct SoldBackendView {
     name: String,
     audience: String,
 }
 
 /// `GET /v1/catalog`
-#[utoipa::path(get, path = "/v1/catalog", tag = "public", security(()),
+#[utoipa::path(get, operation_id = "catalog_read", path = "/v1/catalog", tag = "public", security(()),
     responses((status = 200, description = "What is sold", body = CatalogDocument)))]
 pub(crate) async fn read(request: HttpRequest, app: web::Data<App>) -> Result<HttpResponse, ApiError> {
     let current = app.catalog.load();
@@ -96,7 +96,10 @@ fn document(catalog: &Catalog) -> CatalogDocument {
         backends: catalog
             .backends()
             .iter()
-            .map(|backend| BackendView { name: backend.name.to_string(), audience: backend.audience.clone() })
+            .map(|backend| SoldBackendView {
+                name: backend.name.to_string(),
+                audience: backend.audience.clone(),
+            })
             .collect(),
     }
 }

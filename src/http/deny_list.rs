@@ -8,7 +8,7 @@ use crate::app::App;
 use crate::storage::{StorageError, deny_lists};
 
 /// `GET /v1/deny-list`
-#[utoipa::path(get, path = "/v1/deny-list", tag = "public", security(()),
+#[utoipa::path(get, operation_id = "deny_list_read", path = "/v1/deny-list", tag = "public", security(()),
     responses((status = 200, description = "The deny list: a compact JWS (RFC 7515 §7.1) with `typ` `deny-list+jws`",
                content_type = "application/jose", body = String),
               (status = 404, description = "None was signed yet")))]

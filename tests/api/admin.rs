@@ -1,6 +1,7 @@
 //! The admin API: what order systems, support and operators see and change.
 
 mod audit_events;
+mod bad_input;
 mod callers;
 mod changes;
 mod crashes;

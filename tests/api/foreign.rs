@@ -4,4 +4,5 @@ mod documented;
 pub(crate) mod library;
 mod oauth;
 pub(crate) mod packages;
+mod schemathesis;
 mod vectors;

@@ -28,6 +28,7 @@ mod key_set_commands;
 mod key_sets;
 mod laws;
 mod oauth;
+mod openapi;
 mod recovery;
 mod root_ceremony;
 mod rotation;

@@ -111,7 +111,7 @@ impl ImportView {
 /// `add_on_purchase` or `license`) and always `external_ref`. It names what it belongs to by
 /// `customer_external_ref` or `subscription_external_ref`, or by `customer_id` or `subscription_id`.
 #[utoipa::path(post, operation_id = "imports_create", path = "/admin/v1/imports", tag = "imports", security(("admin_token" = ["fulfillment:write"])),
-    request_body(content = String, content_type = "application/x-ndjson", description = "One record a line"), params(Retry, Trial),
+    request_body(content((String = "application/x-ndjson"), (String = "text/plain")), description = "One record a line"), params(Retry, Trial),
     responses((status = 200, description = "What became of each line, one JSON object a line; `Location` is the import", content_type = "application/x-ndjson", body = LineResultView)))]
 pub(crate) async fn create(desk: Desk, payload: web::Payload) -> Result<HttpResponse, ApiError> {
     let admitted = match desk.admit(AdminScope::FulfillmentWrite).await {
@@ -258,7 +258,9 @@ fn length(request: &HttpRequest) -> Option<i64> {
 
 const KIND: &str = "import";
 const NDJSON: &str = "application/x-ndjson";
-const MEDIA_TYPES: [&str; 4] = [NDJSON, "application/ndjson", "application/jsonl", "application/x-jsonlines"];
+/// Under which lines of JSON are sent; plain text by whoever knows no better word.
+const MEDIA_TYPES: [&str; 5] =
+    [NDJSON, "application/ndjson", "application/jsonl", "application/x-jsonlines", "text/plain"];
 /// As long as other answers are kept for a retry.
 const RESULTS_KEPT_FOR: TimeDelta = TimeDelta::hours(24);
 /// Longer than a sender may be silent, and than a batch may take: then nobody works at it any more.

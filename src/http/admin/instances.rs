@@ -216,7 +216,7 @@ pub(crate) async fn block(desk: Desk, body: Body) -> Result<HttpResponse, ApiErr
 
 /// `POST /admin/v1/instances/{uid}:unblock`
 #[utoipa::path(post, operation_id = "instances_unblock", path = "/admin/v1/instances/{uid}:unblock", tag = "instances (admin)", security(("admin_token" = ["instances:write"])),
-    request_body(content = OptionalReasonBody, content_type = "application/json"), params(("uid" = uuid::Uuid, Path), Retry, Trial),
+    request_body(content = Option<OptionalReasonBody>, content_type = "application/json"), params(("uid" = uuid::Uuid, Path), Retry, Trial),
     responses((status = 200, description = "The instance, active again", body = ChangedView<InstanceView>)))]
 pub(crate) async fn unblock(desk: Desk, body: Body) -> Result<HttpResponse, ApiError> {
     let caller = desk.admit(AdminScope::InstancesWrite).await?;
@@ -232,7 +232,7 @@ pub(crate) async fn unblock(desk: Desk, body: Body) -> Result<HttpResponse, ApiE
 
 /// `POST /admin/v1/instances/{uid}:release`
 #[utoipa::path(post, operation_id = "instances_release", path = "/admin/v1/instances/{uid}:release", tag = "instances (admin)", security(("admin_token" = ["instances:write"])),
-    request_body(content = OptionalReasonBody, content_type = "application/json"), params(("uid" = uuid::Uuid, Path), Match, Retry, Trial),
+    request_body(content = Option<OptionalReasonBody>, content_type = "application/json"), params(("uid" = uuid::Uuid, Path), Match, Retry, Trial),
     responses((status = 200, description = "The instance, whose place is free when its last token has expired", body = ChangedView<InstanceView>)))]
 pub(crate) async fn release(desk: Desk, body: Body) -> Result<HttpResponse, ApiError> {
     let caller = desk.admit(AdminScope::InstancesWrite).await?;
