@@ -37,9 +37,11 @@ pub async fn list_of_instance(
 ) -> Result<Vec<IssuedTokenRow>, StorageError> {
     let rows = sqlx::query(concat!(
         select!(),
-        "from instances i join issuances t on t.instance_number = i.number and t.jti < $2 ",
+        "from issuances t join instances i on i.number = t.instance_number ",
         named!(),
-        "where i.uid = $1 order by t.jti desc limit $3"
+        // By the number, so that the index gives the order, and no more than the page is read.
+        "where t.instance_number = (select number from instances where uid = $1) and t.jti < $2 \
+         order by t.jti desc limit $3"
     ))
     .bind(uid.as_uuid())
     .bind(before.map_or(Uuid::max(), Jti::as_uuid))
