@@ -159,12 +159,16 @@ async fn in_safe_mode_no_key_changes_and_no_key_set_or_root_is_recorded() {
     run(&mut connection, "update key_rings set safe_mode_since = now(), safe_mode_reason = 'a drill'")
         .await
         .unwrap();
-    let next = "insert into key_roots (environment, version, file, payload, digest, recorded_at) \
-                select environment, 2, file, payload, digest, now() from key_roots";
+    let payload = r#"{"environment":"development","version":2}"#;
+    let file = format!(r#"{{"payload":"{}","signatures":[]}}"#, BASE64_URL_SAFE_NO_PAD.encode(payload));
+    let next = format!(
+        "insert into key_roots (environment, version, file, payload, digest, recorded_at) \
+         values ('development', 2, '{file}', '{payload}', sha256('{payload}'), now())"
+    );
     for sql in [
         format!("update signing_keys set armed_at = now() where kid = '{standby}'"),
         copy_of(&active, "repeat('A', 43)", "'generated'"),
-        next.to_owned(),
+        next,
     ] {
         assert_eq!(refusal(&mut connection, &sql).await, "key_rings_in_safe_mode", "{sql}");
     }
