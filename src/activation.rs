@@ -15,13 +15,13 @@ pub use secret::{SwitchedOff, rotate, switch_off};
 
 use crate::domain::credential::{Credential, CredentialKind};
 use crate::domain::entitlement::{Obstacle, obstacle_of_purchase};
-use crate::domain::ids::{InstanceCredentialId, InstanceId, InstanceUid, LicenseId};
+use crate::domain::ids::{InstanceCredentialId, InstanceId, InstanceUid};
 use crate::domain::instance::{Deployment, InstanceKind, InstanceState};
 use crate::domain::version::Version;
 use crate::keystore::{self, Keystore, KeystoreError};
-use crate::storage::activations::{self, InstanceIdentity, NewInstance};
+use crate::storage::activations::{self, NewInstance};
 use crate::storage::instance_credentials::{self, Origin};
-use crate::storage::{StorageError, assertion_uses, licenses};
+use crate::storage::{StorageError, assertion_uses, fences, licenses};
 
 /// What an installation sends to be activated, parsed.
 #[derive(Debug)]
@@ -31,7 +31,8 @@ pub struct Activation {
     pub hostname: String,
     pub version: Version,
     pub deployment: Deployment,
-    pub kind: InstanceKind,
+    /// `None` for what is recorded already, and for a new instance `production`.
+    pub kind: Option<InstanceKind>,
     /// Of an installation that authenticates by assertion; proved to be its own.
     pub key: Option<ActivationProof>,
 }
@@ -104,8 +105,13 @@ pub async fn activate(
         return Err(ActivationError::Refused(obstacle));
     }
 
-    // 3. The same installation again, or a new one.
+    // 3. The same installation again, or a new one. Its lock comes before its row, as everywhere: a sync of it,
+    //    which writes to that row, would else be waited for in a ring.
+    if let Some(uid) = activations::find_uid(connection, license.id, asked.instance_id).await? {
+        fences::lock_instance(connection, uid).await?;
+    }
     let known = activations::find(connection, license.id, asked.instance_id).await?;
+    let kind = asked.kind.or(known.as_ref().map(|known| known.kind)).unwrap_or(InstanceKind::Production);
     if let Some(known) = &known {
         if known.state == InstanceState::Blocked {
             return Err(ActivationError::Refused(Obstacle::InstanceBlocked));
@@ -122,13 +128,13 @@ pub async fn activate(
 
     // 4. A place under the license's cap, and no place under another license.
     let takes_place =
-        known.as_ref().is_none_or(|known| known.state == InstanceState::Released || known.kind != asked.kind);
+        known.as_ref().is_none_or(|known| known.state == InstanceState::Released || known.kind != kind);
     if takes_place {
         if activations::is_held_elsewhere(connection, license.id, asked.instance_id).await? {
             return Err(ActivationError::Mismatch);
         }
         let uid = known.as_ref().map(|known| known.uid);
-        let held = activations::count_held(connection, license.id, asked.kind, uid, now).await?;
+        let held = activations::count_held(connection, license.id, kind, uid, now).await?;
         if held >= i64::from(license.max_instances) {
             return Err(ActivationError::CapReached { cap: license.max_instances });
         }
@@ -137,7 +143,18 @@ pub async fn activate(
     // 5. Record it, with its credential and the audit.
     let uid = known.as_ref().map_or_else(|| InstanceUid::generate(now), |known| known.uid);
     let public_key = asked.key.as_ref().map(ActivationProof::public_key);
-    record(connection, &asked, uid, license.id, known.as_ref(), public_key, now).await?;
+    let version = asked.version.to_string();
+    let recorded = NewInstance {
+        uid,
+        license_id: license.id,
+        instance_id: asked.instance_id,
+        hostname: &asked.hostname,
+        version: &version,
+        deployment: asked.deployment,
+        kind,
+        public_key,
+    };
+    record(connection, &recorded, known.is_some(), now).await?;
     if let Some(key) = &asked.key
         && !assertion_uses::insert_once(connection, &key.usage(uid)).await?
     {
@@ -152,7 +169,7 @@ pub async fn activate(
         None => Some(add_secret(connection, keystore, uid, Origin::Activation, now).await?),
     };
     let action = if known.is_some() { "instance.activate_again" } else { "instance.activate" };
-    audit::record(connection, action, uid, None, Some(told(&asked, license.id)), circumstances).await?;
+    audit::record(connection, action, uid, None, Some(told(&recorded)), circumstances).await?;
     Ok(Activated { uid, secret, is_new: known.is_none(), license })
 }
 
@@ -173,27 +190,14 @@ async fn add_secret(
 
 async fn record(
     connection: &mut PgConnection,
-    asked: &Activation,
-    uid: InstanceUid,
-    license: LicenseId,
-    known: Option<&InstanceIdentity>,
-    public_key: Option<[u8; 32]>,
+    instance: &NewInstance<'_>,
+    is_known: bool,
     now: DateTime<Utc>,
 ) -> Result<(), ActivationError> {
-    let version = asked.version.to_string();
-    let new = NewInstance {
-        uid,
-        license_id: license,
-        instance_id: asked.instance_id,
-        hostname: &asked.hostname,
-        version: &version,
-        deployment: asked.deployment,
-        kind: asked.kind,
-        public_key,
-    };
-    let recorded = match known {
-        None => activations::insert(connection, &new, now).await,
-        Some(_) => activations::update(connection, &new, now).await,
+    let recorded = if is_known {
+        activations::update(connection, instance, now).await
+    } else {
+        activations::insert(connection, instance, now).await
     };
     // The schema keeps both rules too: it answers where another transaction was faster.
     recorded.map_err(|error| match error.constraint() {
@@ -204,14 +208,14 @@ async fn record(
 }
 
 /// What the audit keeps of an activation.
-fn told(asked: &Activation, license: LicenseId) -> serde_json::Value {
+fn told(instance: &NewInstance<'_>) -> serde_json::Value {
     serde_json::json!({
-        "license_id": license,
-        "instance_id": asked.instance_id,
-        "hostname": asked.hostname,
-        "version": asked.version.to_string(),
-        "deployment": asked.deployment.as_str(),
-        "kind": asked.kind.as_str(),
-        "by_key": asked.key.is_some(),
+        "license_id": instance.license_id,
+        "instance_id": instance.instance_id,
+        "hostname": instance.hostname,
+        "version": instance.version,
+        "deployment": instance.deployment.as_str(),
+        "kind": instance.kind.as_str(),
+        "by_key": instance.public_key.is_some(),
     })
 }

@@ -11,6 +11,7 @@ mod deployments;
 mod entitlements;
 mod error;
 mod health;
+mod idempotency;
 mod instances;
 mod key_sets;
 mod oauth;

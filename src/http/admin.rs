@@ -16,7 +16,6 @@ mod desk;
 mod effects;
 mod etag;
 mod events;
-mod idempotency;
 mod imports;
 mod instances;
 mod issuances;

@@ -14,7 +14,7 @@ use super::problems;
 use crate::app::App;
 
 /// A body, read to its end but not yet parsed: who asks is checked before what is asked.
-#[derive(Debug)]
+// No `Debug`: it may hold a secret in clear.
 pub(crate) struct Body {
     /// As they came: retries are recognized by them.
     pub(crate) bytes: web::Bytes,

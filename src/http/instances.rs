@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use actix_web::http::StatusCode;
 use actix_web::http::header::CACHE_CONTROL;
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::{Deserialize, Serialize};
@@ -9,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::authentication::{self, client_address, slow_down};
 use super::body::Body;
 use super::error::ApiError;
+use super::idempotency::{Answer, IdempotencyKey};
 use super::parameters::Invalid;
 use super::problems;
 use super::request_id::RequestId;
@@ -24,7 +26,8 @@ use crate::domain::version::Version;
 use crate::storage::{StorageError, subscriptions};
 
 /// What an installation sends to be activated. Members that are not known here are ignored.
-#[derive(Debug, Deserialize, utoipa::ToSchema)]
+// No `Debug`: it holds a secret in clear.
+#[derive(Deserialize, utoipa::ToSchema)]
 pub(crate) struct ActivationBody {
     activation_code: String,
     /// The id that the installation gave itself: a UUID.
@@ -33,7 +36,7 @@ pub(crate) struct ActivationBody {
     version: String,
     /// `self_managed` or `dedicated`.
     deployment: String,
-    /// `production` (the default), `staging` or `development`.
+    /// `production`, `staging` or `development`. Left out it stays what it was, and is `production` at first.
     kind: Option<String>,
     /// An Ed25519 key that the installation authenticates with, in place of a secret.
     public_key: Option<PublicKeyJwk>,
@@ -42,7 +45,8 @@ pub(crate) struct ActivationBody {
 }
 
 /// What activation answers.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
+// No `Debug`: it holds a secret in clear.
+#[derive(Serialize, utoipa::ToSchema)]
 pub(crate) struct ActivationView {
     instance_uid: uuid::Uuid,
     /// Shown here only. Missing for an installation with a key.
@@ -120,7 +124,8 @@ pub(crate) async fn activate(
 }
 
 /// A new secret.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
+// No `Debug`: it holds a secret in clear.
+#[derive(Serialize, utoipa::ToSchema)]
 pub(crate) struct CredentialView {
     instance_uid: uuid::Uuid,
     /// Shown here only. The old one goes on until 7 days after the first use of this one.
@@ -129,6 +134,7 @@ pub(crate) struct CredentialView {
 
 /// `POST /v1/instances/me/credential`
 #[utoipa::path(post, path = "/v1/instances/me/credential", tag = "instances",
+    params(("Idempotency-Key" = Option<String>, Header, description = "A retry with it gets the same secret again for 24 hours")),
     security(("instance_secret" = [])),
     responses((status = 201, description = "A new secret; the old one overlaps", body = CredentialView)))]
 pub(crate) async fn rotate_credential(
@@ -144,14 +150,29 @@ pub(crate) async fn rotate_credential(
         let detail = "An instance with a registered key has no secret; an administrator can allow it to register another key.";
         return Err(ApiError::refused(&problems::FORBIDDEN, detail));
     }
-    let circumstances = Circumstances { now: app.now(), grace: app.grace(), request_id: id.as_str() };
-    let secret = activation::rotate(&mut tx, &app.keystore, caller.facts.uid, circumstances).await?;
-    tx.commit().await.map_err(StorageError::from)?;
-    let view = CredentialView {
-        instance_uid: caller.facts.uid.as_uuid(),
-        instance_secret: secret.expose().to_owned(),
+    let uid = caller.facts.uid;
+    let now = app.now();
+    let key = IdempotencyKey::of(&request, &format!("instance:{}", uid.as_uuid()), &body.bytes)?;
+    if let Some(key) = &key
+        && let Some(answer) = key.claim(&mut tx, &app.keystore, now).await?
+    {
+        tx.commit().await.map_err(StorageError::from)?;
+        return Ok(answer.respond(true));
+    }
+    let circumstances = Circumstances { now, grace: app.grace(), request_id: id.as_str() };
+    let secret = activation::rotate(&mut tx, &app.keystore, uid, circumstances).await?;
+    let view = CredentialView { instance_uid: uid.as_uuid(), instance_secret: secret.expose().to_owned() };
+    let answer = Answer {
+        status: StatusCode::CREATED,
+        etag: None,
+        location: None,
+        body: serde_json::to_vec(&view).map_err(ApiError::fault)?,
     };
-    Ok(HttpResponse::Created().insert_header((CACHE_CONTROL, "no-store")).json(view))
+    if let Some(key) = &key {
+        key.keep(&mut tx, &app.keystore, &answer).await?;
+    }
+    tx.commit().await.map_err(StorageError::from)?;
+    Ok(answer.respond(false))
 }
 
 /// What a release answers.
@@ -286,8 +307,7 @@ fn parse(
     let hostname = invalid.text("/hostname", body.hostname, 255);
     let version: Option<Version> = invalid.parse("/version", &body.version);
     let deployment: Option<Deployment> = invalid.parse("/deployment", &body.deployment);
-    let kind =
-        body.kind.as_deref().map_or(Some(InstanceKind::Production), |kind| invalid.parse("/kind", kind));
+    let kind: Option<InstanceKind> = body.kind.as_deref().and_then(|kind| invalid.parse("/kind", kind));
     let key = match (&body.public_key, &body.proof, instance_id) {
         (None, None, _) => None,
         (None, Some(_), _) => {
@@ -310,8 +330,8 @@ fn parse(
             }
         }
     };
-    match (instance_id, hostname, version, deployment, kind) {
-        (Some(instance_id), Some(hostname), Some(version), Some(deployment), Some(kind)) => {
+    match (instance_id, hostname, version, deployment) {
+        (Some(instance_id), Some(hostname), Some(version), Some(deployment)) => {
             invalid.done()?;
             Ok(Activation { code, instance_id, hostname, version, deployment, kind, key })
         }

@@ -32,7 +32,8 @@ pub(crate) struct SyncBody {
 }
 
 /// The tokens of an instance, and when to come again.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
+// No `Debug`: it holds tokens.
+#[derive(Serialize, utoipa::ToSchema)]
 pub(crate) struct SyncView<'a> {
     instance_uid: uuid::Uuid,
     synced_at: WireTime,
@@ -52,7 +53,8 @@ pub(crate) struct SyncView<'a> {
 }
 
 /// One token for one backend.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
+// No `Debug`: it holds a token.
+#[derive(Serialize, utoipa::ToSchema)]
 pub(crate) struct TokenView<'a> {
     backend: &'a str,
     audience: &'a str,

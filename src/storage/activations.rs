@@ -61,6 +61,24 @@ pub async fn find_standing(
     Ok((license, subscription))
 }
 
+/// The uid that this installation has under this license, which never changes.
+///
+/// # Errors
+/// The database cannot be read.
+pub async fn find_uid(
+    connection: &mut PgConnection,
+    license: LicenseId,
+    instance_id: InstanceId,
+) -> Result<Option<InstanceUid>, StorageError> {
+    let uid: Option<Uuid> =
+        sqlx::query_scalar("select uid from instances where license_id = $1 and instance_id = $2")
+            .bind(license.as_uuid())
+            .bind(instance_id.as_uuid())
+            .fetch_optional(connection)
+            .await?;
+    Ok(uid.map(InstanceUid::from))
+}
+
 /// The instance that this installation is under this license, whatever its state.
 ///
 /// # Errors

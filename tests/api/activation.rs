@@ -1,13 +1,16 @@
 //! `/v1/instances`: activation, secrets, release, and what is switched off.
 
 use chrono::TimeDelta;
+use futures_util::future::join_all;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::support::app::{Instance, TestApp, activate, activation, beginning, fresh_uuid, sell, send, text};
+use crate::support::app::{
+    Answer, Instance, TestApp, activate, activation, beginning, fresh_uuid, sell, send, text,
+};
 use crate::support::installation::Installation;
 
-async fn post(app: &TestApp, body: &Value) -> crate::support::app::Answer {
+async fn post(app: &TestApp, body: &Value) -> Answer {
     send(app.request(Method::POST, "/v1/instances").json(body)).await
 }
 
@@ -146,6 +149,73 @@ async fn after_a_rotation_the_old_secret_goes_on_for_seven_days_from_the_first_u
     new.sync(&app, &version()).await.expect(StatusCode::OK);
     let seen = app.admin_get(&format!("/admin/v1/instances/{}", new.uid)).await;
     assert_eq!(seen["identity_contested_at"], Value::Null);
+}
+
+#[tokio::test]
+async fn a_rotation_that_is_retried_with_its_key_gives_the_same_secret() {
+    let app = TestApp::start().await;
+    let other_replica = app.another().await;
+    let sold = sell(&app, None, 2).await;
+    let old = activate(&app, &sold.activation_code).await;
+    let rotate = async |app: &TestApp, who: &Instance, body: &str| {
+        let request = who.request(app, Method::POST, "/v1/instances/me/credential");
+        send(request.header("idempotency-key", "rotation-1").body(body.to_owned())).await
+    };
+    let twins = join_all([&app, &other_replica, &app].map(|app| rotate(app, &old, ""))).await;
+    let first = twins[0].expect(StatusCode::CREATED);
+    assert!(twins.iter().all(|twin| twin.text == twins[0].text), "{twins:?}");
+    let replayed = |answer: &Answer| answer.headers.contains_key("idempotent-replayed");
+    assert_eq!(twins.iter().filter(|twin| replayed(twin)).count(), 2);
+
+    // The answer was lost: both the old secret and the new one open, a day long, and the key gives it again.
+    let new = Instance { secret: text(&first["instance_secret"]), ..old.clone() };
+    new.sync(&app, &version()).await.expect(StatusCode::OK);
+    for who in [&old, &new] {
+        app.clock.set(app.clock.now() + TimeDelta::hours(11));
+        let again = rotate(&app, who, "").await;
+        assert!(replayed(&again) && again.expect(StatusCode::CREATED) == first, "{again:?}");
+        assert_eq!(again.headers["cache-control"], "no-store");
+    }
+    rotate(&app, &old, "{}").await.refused(StatusCode::CONFLICT, "idempotency_key_reused");
+
+    // Another instance's key is its own.
+    let other = activate(&app, &sold.activation_code).await;
+    let others = rotate(&app, &other, "").await;
+    assert!(!replayed(&others) && others.expect(StatusCode::CREATED)["instance_uid"] == other.uid);
+
+    // What is kept for the retry is sealed.
+    let rows: Vec<String> = sqlx::query_scalar("select to_jsonb(k)::text from idempotency_keys k")
+        .fetch_all(&mut *app.database().await)
+        .await
+        .unwrap();
+    let hex: String = new.secret.bytes().map(|byte| format!("{byte:02x}")).collect();
+    assert!(rows.len() >= 2 && !rows.iter().any(|row| row.contains(&new.secret) || row.contains(&hex)));
+    app.clock.set(app.clock.now() + TimeDelta::hours(3));
+    let later = rotate(&app, &new, "").await;
+    assert_ne!(later.expect(StatusCode::CREATED)["instance_secret"], first["instance_secret"]);
+}
+
+#[tokio::test]
+async fn an_installation_that_does_not_say_its_kind_again_stays_what_it_was() {
+    let app = TestApp::start().await;
+    let sold = sell(&app, None, 1).await;
+    let mut staging = activation(&sold.activation_code, &fresh_uuid());
+    staging["kind"] = json!("staging");
+    let uid = text(&post(&app, &staging).await.expect(StatusCode::CREATED)["instance_uid"]);
+    // The only place for production is taken: it could not even become one.
+    post(&app, &activation(&sold.activation_code, &fresh_uuid())).await.expect(StatusCode::CREATED);
+
+    staging.as_object_mut().unwrap().remove("kind");
+    post(&app, &staging).await.expect(StatusCode::OK);
+    let path = format!("/admin/v1/instances/{uid}");
+    assert_eq!(app.admin_get(&path).await["kind"], "staging");
+    staging["kind"] = json!("development");
+    post(&app, &staging).await.expect(StatusCode::OK);
+    assert_eq!(app.admin_get(&path).await["kind"], "development");
+    staging["kind"] = json!("production");
+    post(&app, &staging).await.refused(StatusCode::FORBIDDEN, "instance_cap_reached");
+    staging["kind"] = json!("toy");
+    post(&app, &staging).await.refused(StatusCode::UNPROCESSABLE_ENTITY, "invalid_parameters");
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use sqlx::PgConnection;
 
 use super::desk::{Caller, Desk, Seen};
 use super::effects::EffectsView;
-use super::idempotency::{Answer, IdempotencyKey};
+
 use super::resource::Resource;
 use crate::domain::credential::{Credential, CredentialKind};
 use crate::domain::ids::AuditEventId;
@@ -16,6 +16,7 @@ use crate::domain::webhook::WebhookSecret;
 use crate::fulfillment::{Changed, Circumstances, FulfillmentError};
 use crate::http::body::Body;
 use crate::http::error::{ApiError, InvalidValue};
+use crate::http::idempotency::{Answer, IdempotencyKey};
 use crate::http::problems;
 use crate::storage::StorageError;
 use crate::storage::audit_events::{self, NewAuditEvent};
@@ -36,7 +37,8 @@ pub(crate) enum Secret {
 }
 
 /// A record after a change, and what the change does to instances.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
+// No `Debug`: it may hold a secret in clear.
+#[derive(Serialize, utoipa::ToSchema)]
 pub(crate) struct ChangedView<V> {
     #[serde(flatten)]
     record: V,

@@ -13,17 +13,17 @@ use crate::keystore::Keystore;
 use crate::storage::idempotency_keys::{self, Claim, IdempotencyScope, StoredAnswer};
 
 /// An answer as it leaves, and as a retry gets it again.
-#[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) status: StatusCode,
-    pub(super) etag: Option<String>,
-    pub(super) location: Option<String>,
-    pub(super) body: Vec<u8>,
+// No `Debug`: it may hold a secret in clear.
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) etag: Option<String>,
+    pub(crate) location: Option<String>,
+    pub(crate) body: Vec<u8>,
 }
 
 /// The key of a request, with all that it belongs to.
 #[derive(Debug)]
-pub(super) struct IdempotencyKey {
+pub(crate) struct IdempotencyKey {
     caller: String,
     method: String,
     path: String,
@@ -36,7 +36,7 @@ impl IdempotencyKey {
     ///
     /// # Errors
     /// 400 for one that is empty, too long, or not in visible ASCII.
-    pub(super) fn of(request: &HttpRequest, caller: &str, body: &[u8]) -> Result<Option<Self>, ApiError> {
+    pub(crate) fn of(request: &HttpRequest, caller: &str, body: &[u8]) -> Result<Option<Self>, ApiError> {
         let Some(key) = Self::word(request)? else { return Ok(None) };
         let (method, path) = (request.method().as_str(), request.path());
         Ok(Some(Self {
@@ -57,7 +57,7 @@ impl IdempotencyKey {
     ///
     /// # Errors
     /// As [`IdempotencyKey::of`].
-    pub(super) fn word(request: &HttpRequest) -> Result<Option<&str>, ApiError> {
+    pub(crate) fn word(request: &HttpRequest) -> Result<Option<&str>, ApiError> {
         let Some(given) = request.headers().get(&HEADER) else { return Ok(None) };
         let key = given.to_str().ok().filter(|key| (1..=MOST_CHARACTERS).contains(&key.len()));
         key.map(Some).ok_or_else(|| {
@@ -71,7 +71,7 @@ impl IdempotencyKey {
     ///
     /// # Errors
     /// 409 where the key came with another request.
-    pub(super) async fn claim(
+    pub(crate) async fn claim(
         &self,
         connection: &mut PgConnection,
         keystore: &Keystore,
@@ -93,7 +93,7 @@ impl IdempotencyKey {
     ///
     /// # Errors
     /// A fault.
-    pub(super) async fn keep(
+    pub(crate) async fn keep(
         &self,
         connection: &mut PgConnection,
         keystore: &Keystore,
@@ -134,7 +134,7 @@ impl IdempotencyKey {
 
 impl Answer {
     /// The response. `replayed` says that it was given before.
-    pub(super) fn respond(self, replayed: bool) -> HttpResponse {
+    pub(crate) fn respond(self, replayed: bool) -> HttpResponse {
         let mut response = HttpResponse::build(self.status);
         response.content_type("application/json");
         if let Some(etag) = self.etag {
