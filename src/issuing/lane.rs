@@ -147,10 +147,14 @@ impl LaneError {
         }
     }
 
-    /// Once for the batch: the requests are told without detail.
+    /// Once for the batch, where its requests are only told that they shall come again. A fault is logged with
+    /// each request that it failed.
     fn log(&self, requests: usize) {
         match self {
-            Self::Batch(error) => tracing::error!(requests, error = %error, "a batch of syncs failed"),
+            Self::Batch(error) if error.is_unavailable() => {
+                tracing::error!(requests, error = %error, "a batch of syncs could not reach the database");
+            }
+            Self::Batch(_) => {}
             Self::TimedOut => {
                 tracing::error!(requests, "a batch of syncs was not answered by the database in time")
             }

@@ -54,10 +54,17 @@ pub async fn roll_back_batch(connection: &mut PgConnection) -> Result<(), Storag
 /// Holds mints off until the transaction ends: no token that is decided before a
 /// revocation can be recorded after it. Waits for running batches, which take milliseconds.
 ///
+/// Later mints wait behind it. So neither this wait nor, once the fence is held, any other
+/// of the transaction is long: unless it was bounded already, each is from here on.
+///
 /// # Errors
-/// The database cannot be reached.
+/// The database cannot be reached, or a batch hangs: the change may be tried again.
 pub async fn hold_mints_off(connection: &mut PgConnection) -> Result<(), StorageError> {
-    sqlx::query("select pg_advisory_xact_lock($1, 0)").bind(MINT_FENCE).execute(connection).await?;
+    let script = format!(
+        "select set_config('lock_timeout', '{LONGEST_WAIT}', true) where current_setting('lock_timeout') = '0'; \
+         select pg_advisory_xact_lock({MINT_FENCE}, 0)"
+    );
+    connection.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(script))).await?;
     Ok(())
 }
 
@@ -156,6 +163,9 @@ const LOCK_NOT_AVAILABLE: &str = "55P03";
 pub const MINT_FENCE: i32 = 0x0074_6b61;
 
 // 0x0074_6b6e is the lock under which events are numbered: a trigger takes it at the end of a transaction.
+
+/// How long a change waits while mints wait behind it. Below the deadline of a sync, which is 5 s by default.
+const LONGEST_WAIT: &str = "3s";
 
 /// The locks of external references: two texts of one hash only wait for each other.
 const EXTERNAL_REFS: i32 = 0x0074_6b65;
