@@ -7,6 +7,7 @@ use utoipa::openapi::{ContentBuilder, Ref, RefOr, ResponseBuilder};
 use utoipa::{Modify, OpenApi, PartialSchema, ToSchema};
 use utoipa_swagger_ui::SwaggerUi;
 
+use super::routes::{get, resource, resource_of};
 use super::{admin, catalog, deny_list, deployments, entitlements, health, instances, key_sets, oauth, sync};
 
 /// The description of every route.
@@ -53,9 +54,15 @@ impl Modify for SecuritySchemes {
 /// `/openapi.json`, and `/docs` as a page that loads nothing from elsewhere.
 pub(crate) fn configure(config: &mut web::ServiceConfig) {
     config
-        .service(web::resource("/docs").route(web::get().to(to_page)))
-        .service(SwaggerUi::new("/docs/{_:.*}").url("/openapi.json", description()));
+        .service(resource("/docs", "GET").route(get().to(to_page)))
+        .service(SwaggerUi::new(PAGE).url(FILE, description()))
+        // What the page's library does not take.
+        .service(resource_of(PAGE, "GET".to_owned()))
+        .service(resource_of(FILE, "GET".to_owned()));
 }
+
+const FILE: &str = "/openapi.json";
+const PAGE: &str = "/docs/{_:.*}";
 
 /// The description of all that is served here.
 fn description() -> utoipa::openapi::OpenApi {

@@ -2,14 +2,15 @@
 
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::header::{HeaderName, HeaderValue};
+use actix_web::http::StatusCode;
+use actix_web::http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::{Error, FromRequest, HttpMessage, HttpRequest, dev::Payload, web};
 use std::future::{Ready, ready};
 use std::time::Instant;
 
 use super::error::ApiError;
-use super::problems;
+use super::problems::{self, Problem};
 use crate::app::App;
 use crate::telemetry::metric_names::HTTP_REQUESTS;
 
@@ -56,7 +57,10 @@ pub(crate) async fn identify(
     let began = Instant::now();
     // The routes turn every error into a response; what comes as an error here never reached them.
     let response = next.call(request).await?;
-    let told = response.response().error().map(|error| told(error, &app, &id));
+    let told = match response.response().error() {
+        Some(error) => Some(told(error, &app, &id)),
+        None => untold(&response).map(|refusal| refusal.respond(app.issuer(), &id.0)),
+    };
     let mut answered = match told {
         Some(told) => response.into_response(told).map_into_right_body(),
         None => response.map_into_left_body(),
@@ -105,16 +109,29 @@ fn told(error: &Error, app: &App, id: &RequestId) -> actix_web::HttpResponse {
     // What the framework itself refuses before a handler runs: an unreadable path or header.
     let status = error.as_response_error().status_code();
     let fallback = if status.is_client_error() {
-        let problem = problems::ALL
-            .iter()
-            .find(|problem| problem.status == status)
-            .copied()
-            .unwrap_or(&problems::INVALID_REQUEST);
+        let problem = problem_of(status);
         ApiError::refused(problem, problem.cause)
     } else {
         ApiError::fault(error.to_string())
     };
     fallback.respond(base_url, &id.0)
+}
+
+/// What a library refused in its own words: the page of the API's description does.
+fn untold<B>(response: &ServiceResponse<B>) -> Option<ApiError> {
+    let status = response.status();
+    let is_told = !status.is_client_error()
+        || response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == "application/problem+json");
+    if is_told {
+        return None;
+    }
+    let problem = problem_of(status);
+    Some(ApiError::refused(problem, problem.cause))
+}
+
+fn problem_of(status: StatusCode) -> &'static Problem {
+    let found = problems::ALL.iter().find(|problem| problem.status == status);
+    found.copied().unwrap_or(&problems::INVALID_REQUEST)
 }
 
 fn is_plain(id: &str) -> bool {

@@ -64,7 +64,11 @@ pub(crate) fn configure(config: &mut web::ServiceConfig) {
 /// A path and the methods that it has; any other is told which there are (RFC 9110 §15.5.6).
 /// What can be read with GET can be asked for with HEAD.
 pub(crate) fn resource(path: &str, methods: &str) -> Resource {
-    let methods = methods.replacen("GET", "GET, HEAD", 1);
+    resource_of(path, methods.replacen("GET", "GET, HEAD", 1))
+}
+
+/// The same for what a library answers: it has these methods, and no HEAD of ours.
+pub(crate) fn resource_of(path: &str, methods: String) -> Resource {
     web::resource(path.to_owned())
         .default_service(web::to(move |_: Body| method_not_allowed(methods.clone())))
 }
