@@ -11,8 +11,10 @@ use super::changes::{Books, Change, changes};
 use super::{Replicas, rows};
 use crate::support::app::{TestApp, send, text};
 
-/// What a service may forget: what a retry needs for a day, an assertion for a minute.
-const FORGOTTEN: [&str; 3] = ["assertion_uses", "idempotency_keys", "import_results"];
+/// What a service may forget: what a retry needs for a day, an assertion for a minute, and what processes said of
+/// themselves that stopped long ago.
+const FORGOTTEN: [&str; 5] =
+    ["assertion_uses", "deployment_proofs", "deployments", "idempotency_keys", "import_results"];
 
 #[tokio::test]
 async fn no_table_lets_a_row_go() {
