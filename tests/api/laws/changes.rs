@@ -150,7 +150,7 @@ impl Books {
                 make("/admin/v1/licenses".to_owned(), body)
             }
             Change::MakePurchase => make(format!("{}/add-on-purchases", self.subscription()), purchase()),
-            Change::Reissue => verb(self.license(), "reissue", reason),
+            Change::Reissue => verb(self.license(), "reissue", json!({})),
             Change::Release => verb(self.installation(), "release", reason),
             Change::Renew => {
                 let body = json!({ "reason": "another year", "ends_at": "2029-11-10T00:00:00Z" });

@@ -263,14 +263,16 @@ fn a_change_that_is_retried_is_made_once_and_answered_alike() {
                 let again = request.send(&replicas.apps[n % 2]).await;
                 assert!(alike(&again, answer) && is_replayed(&again), "{request:?} {answer:?} {again:?}");
                 let other = Request { body: another(&request.body), ..request.clone() };
-                other.send(app).await.refused(StatusCode::CONFLICT, "idempotency_key_reused");
+                if other.body != request.body {
+                    other.send(app).await.refused(StatusCode::CONFLICT, "idempotency_key_reused");
+                }
             }
             assert_eq!(history(app).await, before, "a retry left a trace");
         }
     });
 }
 
-/// A body that would do as well.
+/// A body that would do as well, if there is one.
 fn another(body: &Value) -> Value {
     let mut another = body.clone();
     let changed = [

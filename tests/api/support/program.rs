@@ -164,6 +164,12 @@ impl Serving {
         kill(Pid::from_raw(self.child.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
     }
 
+    /// Ends it at once, with whatever it does (SIGKILL).
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
     /// Waits until it has stopped, and returns its exit code.
     pub(crate) fn wait(&mut self) -> Option<i32> {
         let started = Instant::now();
