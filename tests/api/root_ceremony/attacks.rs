@@ -246,7 +246,7 @@ async fn no_attack_gets_a_key_set_or_a_root_recorded() {
     let table: Vec<(&str, String, &str)> = vec![
         ("unsigned", draft.to_canonical_json(), "0 of the root's keys"),
         ("by a stranger", stranger.sign(draft.clone()).unwrap().to_canonical_json(), "0 of the root's keys"),
-        ("the same key twice", doubled(&root.sign(draft.clone()).unwrap()), "has signed twice"),
+        ("the same key twice", doubled(&root.sign(draft).unwrap()), "has signed twice"),
         (
             "rollback",
             sign(Manifest { version: 1, prev: None, ..says.clone() }),
