@@ -117,12 +117,14 @@ fn told(error: &Error, app: &App, id: &RequestId) -> actix_web::HttpResponse {
     fallback.respond(base_url, &id.0)
 }
 
-/// What a library refused in its own words: the page of the API's description does.
+/// What a library refused in its own words: the page of the API's description does. Whoever answers in JSON
+/// speaks the words of another standard, as `/oauth/token` does.
 fn untold<B>(response: &ServiceResponse<B>) -> Option<ApiError> {
     let status = response.status();
-    let is_told = !status.is_client_error()
-        || response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == "application/problem+json");
-    if is_told {
+    let is_json = |kind: &HeaderValue| {
+        kind.as_bytes().starts_with(b"application/json") || kind == "application/problem+json"
+    };
+    if !status.is_client_error() || response.headers().get(CONTENT_TYPE).is_some_and(is_json) {
         return None;
     }
     let problem = problem_of(status);
