@@ -3,6 +3,7 @@
 
 mod audit;
 mod proof;
+mod receipt;
 mod release;
 mod secret;
 
@@ -10,8 +11,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::PgConnection;
 
 pub use proof::{ActivationProof, ProofError, PublicKeyJwk};
+pub use receipt::sign_receipt;
 pub use release::{Receipt, release};
-pub use secret::{SwitchedOff, rotate, switch_off};
+pub use secret::{SwitchedOff, register_key, rotate, switch_off};
 
 use crate::domain::credential::{Credential, CredentialKind};
 use crate::domain::entitlement::{Obstacle, obstacle_of_purchase};
@@ -20,7 +22,7 @@ use crate::domain::instance::{Deployment, InstanceKind, InstanceState};
 use crate::domain::version::Version;
 use crate::keystore::{self, Keystore, KeystoreError};
 use crate::storage::activations::{self, NewInstance};
-use crate::storage::instance_credentials::{self, Origin};
+use crate::storage::instance_credentials::{self, NewCredential, Origin};
 use crate::storage::{StorageError, assertion_uses, fences, licenses};
 
 /// What an installation sends to be activated, parsed.
@@ -35,6 +37,20 @@ pub struct Activation {
     pub kind: Option<InstanceKind>,
     /// Of an installation that authenticates by assertion; proved to be its own.
     pub key: Option<ActivationProof>,
+    /// What it is given to authenticate with, where it has no key.
+    pub bearer: Bearer,
+}
+
+/// What an installation without a key is given.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Bearer {
+    /// A credential that works alone, for older installations.
+    LicenseKey {
+        /// What it calls itself beside its `instance_id`.
+        unique_instance_id: Option<String>,
+    },
+    /// A secret that works with the instance's uid.
+    Secret,
 }
 
 /// What activation answers.
@@ -55,6 +71,9 @@ pub enum ActivationError {
     CapReached { cap: i32 },
     #[error("an instance with this id is active under another license")]
     Mismatch,
+    /// A license key alone would open it, and the license was not made for that.
+    #[error("the license gives no license keys")]
+    NoLicenseKeys,
     /// Its `jti` came before, with another request.
     #[error("the proof was used before")]
     ProofUsed,
@@ -98,6 +117,10 @@ pub async fn activate(
     let digest = keystore.digest(&asked.code);
     let license = licenses::find_by_activation_code_for_update(connection, &digest).await?;
     let license = license.ok_or(ActivationError::UnknownCode)?;
+
+    if matches!(asked.bearer, Bearer::LicenseKey { .. }) && !license.legacy_bearer {
+        return Err(ActivationError::NoLicenseKeys);
+    }
 
     // 2. What was bought must allow it now.
     let standing = activations::find_standing(connection, license.id).await?;
@@ -166,7 +189,7 @@ pub async fn activate(
     }
     let secret = match public_key {
         Some(_) => None,
-        None => Some(add_secret(connection, keystore, uid, Origin::Activation, now).await?),
+        None => Some(add_secret(connection, keystore, uid, &asked.bearer, Origin::Activation, now).await?),
     };
     let action = if known.is_some() { "instance.activate_again" } else { "instance.activate" };
     audit::record(connection, action, uid, None, Some(told(&recorded)), circumstances).await?;
@@ -178,13 +201,21 @@ async fn add_secret(
     connection: &mut PgConnection,
     keystore: &Keystore,
     uid: InstanceUid,
+    bearer: &Bearer,
     origin: Origin,
     now: DateTime<Utc>,
 ) -> Result<Credential, ActivationError> {
-    let secret = Credential::from_random(CredentialKind::InstanceSecret, &*keystore::random_bits()?);
+    let (kind, unique_instance_id) = match bearer {
+        Bearer::LicenseKey { unique_instance_id } => {
+            (CredentialKind::LicenseKey, unique_instance_id.as_deref())
+        }
+        Bearer::Secret => (CredentialKind::InstanceSecret, None),
+    };
+    let secret = Credential::from_random(kind, &*keystore::random_bits()?);
     instance_credentials::update_to_make_room(connection, uid, now).await?;
     let id = InstanceCredentialId::generate(now);
-    instance_credentials::insert(connection, id, uid, &keystore.digest(&secret), origin, now).await?;
+    let new = NewCredential { id, uid, digest: &keystore.digest(&secret), kind, unique_instance_id, origin };
+    instance_credentials::insert(connection, &new, now).await?;
     Ok(secret)
 }
 

@@ -115,6 +115,12 @@ impl App {
         seconds(self.settings.token_lifetime)
     }
 
+    /// How long the joint token of older instances lives, unless what it grants ends earlier.
+    #[must_use]
+    pub fn joint_token_lifetime(&self) -> TimeDelta {
+        seconds(self.settings.joint_token_lifetime)
+    }
+
     /// How often an instance is asked to sync.
     #[must_use]
     pub fn sync_interval(&self) -> TimeDelta {

@@ -24,6 +24,7 @@ mod runtime;
 mod serve;
 mod service;
 mod signals;
+mod simulate;
 mod test_cluster;
 mod token;
 
@@ -103,6 +104,8 @@ enum Command {
     Migrate(migrate::MigrateArgs),
     Recover(recover::RecoverArgs),
     Serve(serve::ServeArgs),
+    #[command(subcommand)]
+    Simulate(simulate::SimulateArgs),
     #[command(hide = true)]
     TestCluster(test_cluster::TestClusterArgs),
     #[command(subcommand)]
@@ -126,6 +129,7 @@ impl Command {
             Self::Migrate(args) => args.run(global),
             Self::Recover(args) => args.run(global),
             Self::Serve(args) => args.run(global),
+            Self::Simulate(args) => args.run(global),
             Self::TestCluster(args) => args.run(),
             Self::Token(args) => args.run(global),
         }

@@ -16,6 +16,7 @@ pub mod probes;
 pub mod public_address;
 pub mod sealed;
 pub mod subscription;
+pub mod sync_line;
 pub mod sync_rhythm;
 pub mod sync_schedule;
 pub mod token_plan;

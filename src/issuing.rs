@@ -12,6 +12,7 @@ mod batch;
 mod digest;
 mod keys;
 mod lane;
+mod lines;
 mod metrics;
 mod planning;
 mod request;
@@ -29,6 +30,7 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use assertion::ClientAssertion;
 pub use authentication::{Authenticated, OVERLAP, authenticate};
+pub use lines::brought;
 pub(crate) use metrics::SyncMetrics;
 pub use request::{CallerProof, IssuedToken, SyncAnswer, SyncError, SyncRequest, TokenForm};
 

@@ -21,6 +21,7 @@ pub mod fleet;
 pub mod idempotency_keys;
 pub mod imports;
 pub mod instance_credentials;
+pub mod instance_reports;
 pub mod instance_states;
 pub mod instances;
 pub mod issuances;
@@ -35,6 +36,7 @@ pub mod server_state;
 pub mod signing_keys;
 pub mod subscriptions;
 pub mod sync_histories;
+pub mod sync_lines;
 pub mod webhook_positions;
 pub mod webhooks;
 

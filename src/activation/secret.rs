@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 
 use sqlx::PgConnection;
 
-use super::{ActivationError, Circumstances, add_secret, audit};
+use super::{ActivationError, ActivationProof, Bearer, Circumstances, add_secret, audit};
 use crate::domain::catalog::{BackendName, UnitPrimitiveName};
 use crate::domain::credential::Credential;
 use crate::domain::ids::InstanceUid;
 use crate::keystore::Keystore;
-use crate::storage::activations;
-use crate::storage::instance_credentials::Origin;
+use crate::storage::instance_credentials::{self, Origin};
+use crate::storage::{activations, assertion_uses};
 
 /// Gives the instance a new secret. The old one goes on until 7 days after the first use of the new one.
 ///
@@ -22,9 +22,29 @@ pub async fn rotate(
     uid: InstanceUid,
     circumstances: Circumstances<'_>,
 ) -> Result<Credential, ActivationError> {
-    let secret = add_secret(connection, keystore, uid, Origin::Rotation, circumstances.now).await?;
+    let secret =
+        add_secret(connection, keystore, uid, &Bearer::Secret, Origin::Rotation, circumstances.now).await?;
     audit::record(connection, "instance.rotate_credential", uid, None, None, circumstances).await?;
     Ok(secret)
+}
+
+/// Registers a key in place of every secret, or of another key, from now on.
+///
+/// # Errors
+/// The proof was used before with another request, or the database fails.
+pub async fn register_key(
+    connection: &mut PgConnection,
+    uid: InstanceUid,
+    key: &ActivationProof,
+    circumstances: Circumstances<'_>,
+) -> Result<(), ActivationError> {
+    if !assertion_uses::insert_once(connection, &key.usage(uid)).await? {
+        return Err(ActivationError::ProofUsed);
+    }
+    activations::update_public_key(connection, uid, &key.public_key(), circumstances.now).await?;
+    instance_credentials::update_all_to_die(connection, uid, circumstances.now).await?;
+    audit::record(connection, "instance.register_key", uid, None, None, circumstances).await?;
+    Ok(())
 }
 
 /// What an instance's administrator switched off.

@@ -3,6 +3,7 @@
 //! A [`Catalog`] can only be had checked whole: every link in it resolves, no name or alias is taken twice,
 //! and no two backends share an audience.
 
+pub mod available_services;
 pub mod check;
 pub mod contracts;
 mod digest;

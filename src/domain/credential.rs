@@ -21,6 +21,8 @@ pub enum CredentialKind {
     BackendToken,
     /// Authenticates one instance.
     InstanceSecret,
+    /// Authenticates one instance of the older surface, without its uid.
+    LicenseKey,
 }
 
 impl CredentialKind {
@@ -32,6 +34,7 @@ impl CredentialKind {
             Self::AdminToken => "taa_",
             Self::BackendToken => "tab_",
             Self::InstanceSecret => "tai_",
+            Self::LicenseKey => "tal_",
         }
     }
 
@@ -43,6 +46,7 @@ impl CredentialKind {
             Self::AdminToken => "admin_token",
             Self::BackendToken => "backend_token",
             Self::InstanceSecret => "instance_secret",
+            Self::LicenseKey => "license_key",
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Instances as an administrator changes them: blocked, unblocked, released, allowed to register another key.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::PgConnection;
 
 use super::effects::{Affected, Standing};
@@ -8,7 +8,7 @@ use super::{Changed, Circumstances, Expected, FulfillmentError};
 use crate::domain::ids::InstanceUid;
 use crate::domain::instance::InstanceState;
 use crate::storage::instance_states::{self, InstanceRow};
-use crate::storage::{fences, issuances};
+use crate::storage::{fences, instance_credentials, issuances, sync_lines};
 
 /// Blocks an instance: it gets no token until it is unblocked, and keeps its place.
 ///
@@ -100,6 +100,54 @@ pub async fn allow_reactivation(
     instance_states::update(connection, &after).await?;
     Ok(Changed::without_effects(now, Some(before), after))
 }
+
+/// What an administrator found out about two installations with one identity.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Finding {
+    /// One installation, which goes on in another place: the newest credential stays.
+    Moved,
+    /// One installation, which was set back to an earlier state: the credential that was used last stays.
+    Restored,
+    /// Two installations, of which one is a copy that is to activate on its own: the newest credential, where there are
+    /// two, ends in seven days.
+    StagingCopy,
+}
+
+/// Settles a contest about an instance's identity. Its line of one-time values starts anew: whoever comes first goes on
+/// with it, and another one after that is noticed again.
+///
+/// # Errors
+/// It is unknown, at another revision, or not contested.
+pub async fn settle_identity(
+    connection: &mut PgConnection,
+    circumstances: &Circumstances<'_>,
+    uid: InstanceUid,
+    expected: &Expected,
+    finding: Finding,
+) -> Result<Changed<InstanceRow>, FulfillmentError> {
+    let before = find(connection, uid, expected).await?;
+    if before.identity_contested_at.is_none() {
+        return Err(FulfillmentError::conflict("The identity of the instance is not contested."));
+    }
+    let now = circumstances.date(connection).await?;
+    match finding {
+        Finding::Moved => instance_credentials::update_all_but_newest_to_die(connection, uid, now).await?,
+        Finding::Restored => {
+            instance_credentials::update_all_but_last_used_to_die(connection, uid, now).await?;
+        }
+        Finding::StagingCopy => {
+            let ends_at = now + TIME_FOR_THE_COPY;
+            instance_credentials::update_second_to_die(connection, uid, now, ends_at).await?;
+        }
+    }
+    sync_lines::update_to_start_anew(connection, uid, now).await?;
+    let after = InstanceRow { identity_contested_at: None, ..next_revision(&before, now) };
+    instance_states::update(connection, &after).await?;
+    Ok(Changed::without_effects(now, Some(before), after))
+}
+
+/// Nobody is locked out at once.
+const TIME_FOR_THE_COPY: TimeDelta = TimeDelta::days(7);
 
 /// The instance, held with its lock until the transaction ends: no sync of it runs meanwhile.
 async fn find(

@@ -98,9 +98,14 @@ pub(crate) fn configure(config: &mut ServiceConfig) {
         .service(
             route("/admin/v1/instances/{uid:[^/:]+}/issuances", "GET").route(get().to(instances::issuances)),
         )
+        .service(route("/admin/v1/instances/{uid:[^/:]+}/reports", "GET").route(get().to(instances::reports)))
         .service(verb("/admin/v1/instances/{uid:[^/:]+}:block").route(post().to(instances::block)))
         .service(verb("/admin/v1/instances/{uid:[^/:]+}:unblock").route(post().to(instances::unblock)))
         .service(verb("/admin/v1/instances/{uid:[^/:]+}:release").route(post().to(instances::release)))
+        .service(
+            verb("/admin/v1/instances/{uid:[^/:]+}:settle-identity")
+                .route(post().to(instances::settle_identity)),
+        )
         .service(
             verb("/admin/v1/instances/{uid:[^/:]+}:allow-reactivation")
                 .route(post().to(instances::allow_reactivation)),
@@ -209,6 +214,8 @@ fn verb(path: &str) -> Resource {
     instances::list,
     instances::read,
     instances::release,
+    instances::reports,
+    instances::settle_identity,
     instances::unblock,
     issuances::list,
     issuances::read,

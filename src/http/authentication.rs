@@ -73,6 +73,19 @@ pub(crate) async fn prove(
     connection: &mut sqlx::PgConnection,
     claimed: &Claimed,
 ) -> Result<KnownInstance, ApiError> {
+    prove_as(app, connection, claimed, |app, claimed| claimed.fail(app)).await
+}
+
+/// The same for another surface, whose failures are counted and told by `fail`.
+///
+/// # Errors
+/// What `fail` says; 503 when the database is away.
+pub(crate) async fn prove_as(
+    app: &App,
+    connection: &mut sqlx::PgConnection,
+    claimed: &Claimed,
+    fail: impl Fn(&App, &Claimed) -> ApiError,
+) -> Result<KnownInstance, ApiError> {
     let uid = claimed.proof.uid();
     let now = app.now();
     fences::lock_instance(connection, uid).await?;
@@ -80,11 +93,11 @@ pub(crate) async fn prove(
     let found =
         facts::list_for_batch(connection, environment, &[uid], now..now).await?.instances.pop().flatten();
     let authenticated = issuing::authenticate(found.as_ref(), &claimed.proof, now);
-    let (Some(facts), Some(authenticated)) = (found, authenticated) else { return Err(claimed.fail(app)) };
+    let (Some(facts), Some(authenticated)) = (found, authenticated) else { return Err(fail(app, claimed)) };
     if let CallerProof::Assertion(assertion) = &claimed.proof
         && !assertion_uses::insert_once(connection, &assertion.usage()).await?
     {
-        return Err(claimed.fail(app));
+        return Err(fail(app, claimed));
     }
     if let Some(effect) = &authenticated.effect {
         instance_credentials::update_use(connection, uid, effect).await?;

@@ -218,6 +218,18 @@ fn plain(expected: &str) -> &str {
     }
 }
 
+/// The one character that JSON can write and PostgreSQL cannot keep.
+pub(crate) fn holds_nul(name: &str, value: &serde_json::Value) -> bool {
+    use serde_json::Value;
+    name.contains('\0')
+        || match value {
+            Value::String(text) => text.contains('\0'),
+            Value::Array(values) => values.iter().any(|value| holds_nul("", value)),
+            Value::Object(members) => members.iter().any(|(name, value)| holds_nul(name, value)),
+            Value::Bool(_) | Value::Null | Value::Number(_) => false,
+        }
+}
+
 /// RFC 6901.
 fn pointer(path: &serde_path_to_error::Path) -> String {
     use serde_path_to_error::Segment;

@@ -113,6 +113,28 @@ impl ApiError {
         self
     }
 
+    /// The stable code.
+    pub(crate) fn code(&self) -> &'static str {
+        self.problem.code
+    }
+
+    /// What is told beside it.
+    pub(crate) fn detail(&self) -> &str {
+        &self.detail
+    }
+
+    /// The status of the answer.
+    pub(crate) fn status(&self) -> StatusCode {
+        self.problem.status
+    }
+
+    /// Logs what lies behind a fault, where the answer is not a problem document.
+    pub(crate) fn log(&self) {
+        if let Some(source) = &self.source {
+            tracing::error!(error = %Chain(source.as_ref()), "request failed: {}", self.problem.code);
+        }
+    }
+
     /// Whether the database ended what this is the fault of, to let another transaction go on.
     pub(crate) fn is_deadlock(&self) -> bool {
         let source = self.source.as_deref().and_then(|source| source.downcast_ref::<StorageError>());

@@ -1,5 +1,7 @@
 //! `/v1/instances`: an installation activates, rotates its secret, releases itself, and sees what is switched off.
 
+pub(crate) mod reported;
+
 use std::collections::BTreeSet;
 
 use actix_web::http::StatusCode;
@@ -16,7 +18,8 @@ use super::problems;
 use super::request_id::RequestId;
 use super::time::WireTime;
 use crate::activation::{
-    self, Activation, ActivationError, ActivationProof, Circumstances, ProofError, PublicKeyJwk, SwitchedOff,
+    self, Activation, ActivationError, ActivationProof, Bearer, Circumstances, ProofError, PublicKeyJwk,
+    SwitchedOff,
 };
 use crate::app::App;
 use crate::domain::credential::{Credential, CredentialKind};
@@ -123,20 +126,31 @@ pub(crate) async fn activate(
     Ok(response.insert_header((CACHE_CONTROL, "no-store")).json(view))
 }
 
-/// A new secret.
+/// What an installation sends to register a key, in place of its secret or of another key. Nothing, for a new secret.
+#[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
+pub(crate) struct CredentialBody {
+    public_key: Option<PublicKeyJwk>,
+    /// A compact JWS by the new key (`typ: activation-proof+jwt`), as at activation.
+    proof: Option<String>,
+}
+
+/// A new credential.
 // No `Debug`: it holds a secret in clear.
 #[derive(Serialize, utoipa::ToSchema)]
 pub(crate) struct CredentialView {
     instance_uid: uuid::Uuid,
-    /// Shown here only. The old one goes on until 7 days after the first use of this one.
-    instance_secret: String,
+    /// Shown here only. The old one goes on until 7 days after the first use of this one. Missing where a key was
+    /// registered, which holds from now on, alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    instance_secret: Option<String>,
 }
 
 /// `POST /v1/instances/me/credential`
 #[utoipa::path(post, path = "/v1/instances/me/credential", tag = "instances",
     params(("Idempotency-Key" = Option<String>, Header, description = "A retry with it gets the same secret again for 24 hours")),
-    security(("instance_secret" = [])),
-    responses((status = 201, description = "A new secret; the old one overlaps", body = CredentialView)))]
+    request_body(content = CredentialBody, content_type = "application/json"),
+    security(("instance_secret" = []), ("client_assertion" = [])),
+    responses((status = 201, description = "A new secret, which the old one overlaps; or the key is registered", body = CredentialView)))]
 pub(crate) async fn rotate_credential(
     app: web::Data<App>,
     request: HttpRequest,
@@ -146,10 +160,6 @@ pub(crate) async fn rotate_credential(
     let claimed = authentication::claimed(&app, &request, &body.bytes)?;
     let mut tx = app.database.begin().await?;
     let caller = authentication::prove(&app, &mut tx, &claimed).await?;
-    if caller.facts.public_key.is_some() {
-        let detail = "An instance with a registered key has no secret; an administrator can allow it to register another key.";
-        return Err(ApiError::refused(&problems::FORBIDDEN, detail));
-    }
     let uid = caller.facts.uid;
     let now = app.now();
     let key = IdempotencyKey::of(&request, &format!("instance:{}", uid.as_uuid()), &body.bytes)?;
@@ -159,9 +169,26 @@ pub(crate) async fn rotate_credential(
         tx.commit().await.map_err(StorageError::from)?;
         return Ok(answer.respond(true));
     }
+    let asked: CredentialBody = body.json_or_default()?;
+    let mut invalid = Invalid::default();
+    let (jwk, proof) = (asked.public_key.as_ref(), asked.proof.as_deref());
+    let instance_id = Some(caller.facts.instance_id);
+    let registered = parse_key(&mut invalid, jwk, proof, app.issuer(), instance_id, &body.bytes, now);
+    invalid.done()?;
     let circumstances = Circumstances { now, grace: app.grace(), request_id: id.as_str() };
-    let secret = activation::rotate(&mut tx, &app.keystore, uid, circumstances).await?;
-    let view = CredentialView { instance_uid: uid.as_uuid(), instance_secret: secret.expose().to_owned() };
+    let secret = match registered {
+        Some(registered) => {
+            activation::register_key(&mut tx, uid, &registered, circumstances).await?;
+            None
+        }
+        None if caller.facts.public_key.is_some() => {
+            let detail = "An instance with a registered key has no secret; send another `public_key` with its `proof`.";
+            return Err(ApiError::refused(&problems::FORBIDDEN, detail));
+        }
+        None => Some(activation::rotate(&mut tx, &app.keystore, uid, circumstances).await?),
+    };
+    let instance_secret = secret.map(|secret| secret.expose().to_owned());
+    let view = CredentialView { instance_uid: uid.as_uuid(), instance_secret };
     let answer = Answer {
         status: StatusCode::CREATED,
         etag: None,
@@ -183,6 +210,9 @@ pub(crate) struct ReceiptView {
     released_at: WireTime,
     /// Until then tokens may still be in use, and the place under the license is taken.
     place_held_until: Option<WireTime>,
+    /// The same as a JWS (`typ: release-receipt+jwt`) by a key of the manifest for audit checkpoints; missing while no
+    /// such key is active.
+    receipt: Option<String>,
 }
 
 /// `DELETE /v1/instances/me`
@@ -200,12 +230,16 @@ pub(crate) async fn release(
     let caller = authentication::prove(&app, &mut tx, &claimed).await?;
     let circumstances = Circumstances { now: app.now(), grace: app.grace(), request_id: id.as_str() };
     let receipt = activation::release(&mut tx, caller.facts.uid, circumstances).await?;
+    let environment = app.settings.environment.as_str();
+    let kek = app.keystore.key_encryption();
+    let signed = activation::sign_receipt(&mut tx, &**kek, environment, app.issuer(), &receipt).await?;
     tx.commit().await.map_err(StorageError::from)?;
     Ok(HttpResponse::Ok().json(ReceiptView {
         instance_uid: receipt.uid.as_uuid(),
         state: "released",
         released_at: WireTime(receipt.released_at),
         place_held_until: receipt.place_held_until.map(WireTime),
+        receipt: signed,
     }))
 }
 
@@ -308,7 +342,37 @@ fn parse(
     let version: Option<Version> = invalid.parse("/version", &body.version);
     let deployment: Option<Deployment> = invalid.parse("/deployment", &body.deployment);
     let kind: Option<InstanceKind> = body.kind.as_deref().and_then(|kind| invalid.parse("/kind", kind));
-    let key = match (&body.public_key, &body.proof, instance_id) {
+    let (key, proof) = (body.public_key.as_ref(), body.proof.as_deref());
+    let key = parse_key(&mut invalid, key, proof, issuer, instance_id, bytes, now);
+    match (instance_id, hostname, version, deployment) {
+        (Some(instance_id), Some(hostname), Some(version), Some(deployment)) => {
+            invalid.done()?;
+            Ok(Activation {
+                code,
+                instance_id,
+                hostname,
+                version,
+                deployment,
+                kind,
+                key,
+                bearer: Bearer::Secret,
+            })
+        }
+        _ => Err(invalid.refuse()),
+    }
+}
+
+/// A public key with the proof that its private half is held; `None` where there is none, or it does not do.
+fn parse_key(
+    invalid: &mut Invalid,
+    key: Option<&PublicKeyJwk>,
+    proof: Option<&str>,
+    issuer: &str,
+    instance_id: Option<InstanceId>,
+    bytes: &[u8],
+    now: chrono::DateTime<chrono::Utc>,
+) -> Option<ActivationProof> {
+    match (key, proof, instance_id) {
         (None, None, _) => None,
         (None, Some(_), _) => {
             invalid.add("/public_key", "missing", "a proof needs the public key that it is by");
@@ -329,13 +393,6 @@ fn parse(
                 }
             }
         }
-    };
-    match (instance_id, hostname, version, deployment) {
-        (Some(instance_id), Some(hostname), Some(version), Some(deployment)) => {
-            invalid.done()?;
-            Ok(Activation { code, instance_id, hostname, version, deployment, kind, key })
-        }
-        _ => Err(invalid.refuse()),
     }
 }
 
@@ -350,6 +407,10 @@ impl From<ActivationError> for ApiError {
             ActivationError::Mismatch => Self::refused(
                 &problems::INSTANCE_MISMATCH,
                 "An instance with this instance_id is active under another license.",
+            ),
+            ActivationError::NoLicenseKeys => Self::refused(
+                &problems::FORBIDDEN,
+                "This license gives no license keys (`legacy_bearer`); activate with a newer version.",
             ),
             ActivationError::ProofUsed => {
                 let mut invalid = Invalid::default();

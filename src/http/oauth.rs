@@ -41,7 +41,7 @@ pub(crate) struct TokenRequestForm {
 }
 
 /// `POST /oauth/token`
-#[utoipa::path(post, path = "/oauth/token", tag = "instances",
+#[utoipa::path(post, operation_id = "oauth_token", path = "/oauth/token", tag = "instances",
     request_body(content = TokenRequestForm, content_type = "application/x-www-form-urlencoded"),
     security(("instance_secret" = []), ()),
     responses((status = 200, description = "A token for the backend (RFC 6749 §5.1)", body = TokenView<'_>),
@@ -101,6 +101,7 @@ async fn issue(app: &App, request: &HttpRequest, body: &Body) -> Result<SyncAnsw
         scopes,
         form: TokenForm::Joint { lifetime: app.token_lifetime() },
         explain: false,
+        line: None,
         idempotency: None,
     };
     match app.issuing.sync(asked).await {

@@ -8,7 +8,10 @@ use utoipa::{Modify, OpenApi, PartialSchema, ToSchema};
 use utoipa_swagger_ui::SwaggerUi;
 
 use super::routes::{get, resource, resource_of};
-use super::{admin, catalog, deny_list, deployments, entitlements, health, instances, key_sets, oauth, sync};
+use super::{
+    admin, catalog, deny_list, deployments, entitlements, graphql, health, instances, key_sets, oauth,
+    seat_links, sync,
+};
 
 /// The description of every route.
 #[derive(OpenApi)]
@@ -16,8 +19,8 @@ use super::{admin, catalog, deny_list, deployments, entitlements, health, instan
     info(title = "token-authority", description = "Records what customers bought, decides what their instances may use, and mints the tokens that backends verify offline."),
     paths(
         instances::activate, instances::release, instances::rotate_credential, instances::access,
-        instances::replace_access, deployments::report, deployments::sign_off, deployments::record_checked_build,
-        deny_list::read, sync::sync, oauth::token, oauth::metadata::read, entitlements::of_caller, catalog::read,
+        instances::replace_access, instances::reported::reported, deployments::report, deployments::sign_off, deployments::record_checked_build,
+        deny_list::read, sync::sync, oauth::token, oauth::metadata::read, graphql::answer, seat_links::report, entitlements::of_caller, catalog::read,
         key_sets::published_now, key_sets::discovery, key_sets::list, key_sets::latest, key_sets::by_version, key_sets::roots, health::live, health::ready,
     ),
     modifiers(&SecuritySchemes),

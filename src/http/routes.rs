@@ -6,8 +6,8 @@ use actix_web::{HttpResponse, Resource, Route, guard, web};
 use super::body::Body;
 use super::error::ApiError;
 use super::{
-    admin, catalog, deny_list, deployments, entitlements, health, instances, key_sets, oauth, openapi,
-    problems, sync,
+    admin, catalog, deny_list, deployments, entitlements, graphql, health, instances, key_sets, oauth,
+    openapi, problems, seat_links, sync,
 };
 
 /// The public surface.
@@ -21,12 +21,17 @@ pub(crate) fn configure(config: &mut web::ServiceConfig) {
                 .route(get().to(instances::access))
                 .route(web::put().to(instances::replace_access)),
         )
+        .service(resource("/v1/instances/me/reported", "GET").route(get().to(instances::reported::reported)))
         .service(
             resource("/v1/instances/me/credential", "POST")
                 .route(web::post().to(instances::rotate_credential)),
         )
         .service(resource("/v1/sync", "POST").route(web::post().to(sync::sync)))
         .service(resource("/oauth/token", "POST").route(web::post().to(oauth::token)))
+        // Older instances.
+        .app_data(web::Data::new(graphql::schema()))
+        .service(resource("/graphql", "POST").route(web::post().to(graphql::answer)))
+        .service(resource("/api/v1/seat_links", "POST").route(web::post().to(seat_links::report)))
         .service(resource("/v1/entitlements", "GET").route(get().to(entitlements::of_caller)))
         // Backends.
         .service(

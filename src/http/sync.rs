@@ -6,14 +6,14 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::authentication;
-use super::body::Body;
+use super::body::{Body, holds_nul};
 use super::entitlements::{CatalogView, EntitlementView};
 use super::error::ApiError;
 use super::parameters::Invalid;
 use super::time::WireTime;
 use crate::app::App;
 use crate::domain::version::Version;
-use crate::issuing::{CallerProof, SyncAnswer, SyncError, SyncRequest, TokenForm};
+use crate::issuing::{self, CallerProof, SyncAnswer, SyncError, SyncRequest, TokenForm};
 
 /// What an instance sends. Members that are not known here are ignored: a new instance
 /// may speak to an old service.
@@ -29,6 +29,11 @@ pub(crate) struct SyncBody {
     backends: Option<Vec<String>>,
     /// Whether to answer why each unit primitive is granted or not.
     explain: Option<bool>,
+    /// Takes part in telling copies of an installation apart: `null` the first time, then the `sync_value` of the last
+    /// answer that arrived.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>)]
+    sync_value: Option<Option<String>>,
 }
 
 /// The tokens of an instance, and when to come again.
@@ -43,6 +48,12 @@ pub(crate) struct SyncView<'a> {
     missable_syncs: i64,
     /// The earliest instant at which what is granted changes by itself.
     next_change_at: Option<WireTime>,
+    /// Bring it along the next time. There for whoever sends the member.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sync_value: Option<&'a str>,
+    /// Two installations use this identity; both go on until an administrator decides.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    identity_contested: bool,
     /// Sorted by backend.
     #[serde(borrow)]
     tokens: Vec<TokenView<'a>>,
@@ -82,7 +93,7 @@ pub(crate) async fn sync(
     let claimed = authentication::claimed(&app, &request, &body.bytes)?;
     let key = request.headers().get("idempotency-key");
     let idempotency = key.map(|key| digest_of_key(key.as_bytes()));
-    let asked = parse(body.json()?, claimed.proof.clone(), idempotency)?;
+    let asked = parse(&app, body.json()?, claimed.proof.clone(), idempotency)?;
     match app.issuing.sync(asked).await {
         Ok(answer) => reply(&answer),
         Err(SyncError::Unauthenticated) => Err(claimed.fail(&app)),
@@ -95,6 +106,7 @@ pub(crate) async fn sync(
 }
 
 fn parse(
+    app: &App,
     body: SyncBody,
     caller: CallerProof,
     idempotency: Option<[u8; 16]>,
@@ -109,6 +121,7 @@ fn parse(
     invalid.done()?;
     // A name that no backend can have names none: it is ignored like any unknown one.
     let backends = body.backends.map(|names| names.iter().filter_map(|name| name.parse().ok()).collect());
+    let line = body.sync_value.map(|text| issuing::brought(&app.keystore, caller.uid(), text.as_deref()));
     Ok(SyncRequest {
         caller,
         version: Some(version),
@@ -118,20 +131,14 @@ fn parse(
         scopes: None,
         form: TokenForm::PerBackend,
         explain: body.explain.unwrap_or(false),
+        line,
         idempotency,
     })
 }
 
-/// The one character that JSON can write and PostgreSQL cannot keep.
-fn holds_nul(name: &str, value: &serde_json::Value) -> bool {
-    use serde_json::Value;
-    name.contains('\0')
-        || match value {
-            Value::String(text) => text.contains('\0'),
-            Value::Array(values) => values.iter().any(|value| holds_nul("", value)),
-            Value::Object(members) => members.iter().any(|(name, value)| holds_nul(name, value)),
-            Value::Bool(_) | Value::Null | Value::Number(_) => false,
-        }
+/// A member that is there, `null` too.
+fn given<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Option<String>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
 }
 
 fn reply(answer: &SyncAnswer) -> Result<HttpResponse, ApiError> {
@@ -157,6 +164,8 @@ fn reply(answer: &SyncAnswer) -> Result<HttpResponse, ApiError> {
         refresh_after: WireTime(answer.schedule.refresh_after),
         missable_syncs: answer.schedule.missable_syncs,
         next_change_at: answer.next_change_at.map(WireTime),
+        sync_value: answer.sync_value.as_deref(),
+        identity_contested: answer.is_contested,
         tokens: tokens.collect(),
         entitlements: explained
             .map(|(situation, decision)| EntitlementView::all(catalog, situation, decision)),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::batch::{Batch, Mint, Step};
+use super::lines::NextValues;
 use super::planning::Planned;
 use super::request::{IssuedToken, SyncAnswer, SyncError, SyncRequest};
 use crate::domain::ids::Jti;
@@ -51,6 +52,7 @@ impl<'a> Batch<'a> {
         requests: &[SyncRequest],
         steps: Vec<Step<'a>>,
         minted: Vec<Vec<IssuedToken>>,
+        mut next_values: NextValues,
     ) -> Answers {
         let mut minted = minted;
         let mut answers: Answers = Vec::with_capacity(steps.len());
@@ -64,7 +66,8 @@ impl<'a> Batch<'a> {
                 Step::Mint(mint) => (mint, std::mem::take(&mut minted[index]), false),
                 Step::Recorded(mint) => (mint, std::mem::take(&mut minted[index]), true),
             };
-            answers.push(Ok(self.granted(request, mint, tokens, is_retry)));
+            let sync_value = next_values[index].take();
+            answers.push(Ok(SyncAnswer { sync_value, ..self.granted(request, mint, tokens, is_retry) }));
         }
         answers
     }
@@ -92,6 +95,8 @@ impl<'a> Batch<'a> {
                 next_change_at,
             ),
             next_change_at,
+            sync_value: None,
+            is_contested: mint.is_contested,
             tokens,
             explained: request.explain.then(|| Box::new((mint.situation, mint.decision))),
             catalog: Arc::clone(self.catalog),

@@ -85,6 +85,7 @@ pub(super) async fn answer(
         }
     }
     batch.record_reports(connection, &steps, requests).await?;
+    let next_values = batch.follow_lines(connection, requests, &mut steps).await?;
     let recording =
         async { if rows.is_empty() { Ok(()) } else { issuances::insert_all(connection, &rows).await } };
     let signing = async {
@@ -101,7 +102,7 @@ pub(super) async fn answer(
     // 6. Durable first; then the answers may leave.
     fences::commit_batch(connection).await?;
     scope_sets.keep();
-    Ok(batch.answers(requests, steps, minted))
+    Ok(batch.answers(requests, steps, minted, next_values))
 }
 
 pub(super) struct Batch<'a> {
@@ -134,6 +135,25 @@ pub(super) struct Mint<'a> {
     pub(super) digest: [u8; 16],
     pub(super) idempotency: Option<[u8; 16]>,
     pub(super) effect: Option<instance_credentials::CredentialUse>,
+    /// Whether two installations are known to use the identity.
+    pub(super) is_contested: bool,
+}
+
+impl<'a> Step<'a> {
+    /// What was granted.
+    pub(super) fn mint(&self) -> Option<&Mint<'a>> {
+        match self {
+            Self::Refused(_) => None,
+            Self::Twin(_, mint) | Self::Mint(mint) | Self::Recorded(mint) => Some(mint),
+        }
+    }
+
+    pub(super) fn mint_mut(&mut self) -> Option<&mut Mint<'a>> {
+        match self {
+            Self::Refused(_) => None,
+            Self::Twin(_, mint) | Self::Mint(mint) | Self::Recorded(mint) => Some(mint),
+        }
+    }
 }
 
 impl<'a> Batch<'a> {
@@ -182,6 +202,7 @@ impl<'a> Batch<'a> {
             digest,
             idempotency: request.idempotency,
             effect: who.effect,
+            is_contested: instance.is_contested || who.effect.is_some_and(|effect| effect.contested),
         })
     }
 

@@ -9,6 +9,7 @@ use super::assertion::ClientAssertion;
 use crate::domain::catalog::{BackendName, UnitPrimitiveName};
 use crate::domain::entitlement::{Decision, Obstacle, Situation};
 use crate::domain::ids::InstanceUid;
+use crate::domain::sync_line::Brought;
 use crate::domain::sync_schedule::SyncSchedule;
 use crate::domain::version::Version;
 
@@ -46,6 +47,8 @@ pub struct SyncRequest {
     pub scopes: Option<Vec<UnitPrimitiveName>>,
     pub form: TokenForm,
     pub explain: bool,
+    /// The one-time value that it brings; `None` for a caller that takes no part.
+    pub line: Option<Brought>,
     /// Digest of the caller's `Idempotency-Key`.
     pub idempotency: Option<[u8; 16]>,
 }
@@ -66,6 +69,10 @@ pub struct SyncAnswer {
     pub synced_at: DateTime<Utc>,
     pub schedule: SyncSchedule,
     pub next_change_at: Option<DateTime<Utc>>,
+    /// What to bring the next time, for a caller that takes part.
+    pub sync_value: Option<String>,
+    /// Whether two installations are known to use this identity.
+    pub is_contested: bool,
     /// Sorted by backend.
     pub tokens: Vec<IssuedToken>,
     /// What the explanation is made from, where it was asked for.

@@ -85,6 +85,8 @@ impl<'a> Batch<'a> {
         let same_key = mint.idempotency.is_some()
             && last.idempotency.as_deref() == mint.idempotency.as_ref().map(<[u8; 16]>::as_slice);
         let within = if same_key { RETRY_WITH_KEY } else { RETRY };
+        // Where syncs are due more often than that, the next one is no retry: its tokens have to last longer.
+        let within = within.min(self.shared.sync_interval / 2);
         // The ledger dates in whole seconds: within the time means to the second.
         last.digest == mint.digest && self.now.trunc_subsecs(0) - last.issued_at <= within
     }

@@ -248,6 +248,28 @@ pub async fn find_release(
     Ok((row.try_get("state_since")?, row.try_get("place_held_until")?))
 }
 
+/// Registers the raw Ed25519 point with which the instance authenticates from now on.
+///
+/// # Errors
+/// The database cannot be written.
+pub async fn update_public_key(
+    connection: &mut PgConnection,
+    uid: InstanceUid,
+    public_key: &[u8; 32],
+    now: DateTime<Utc>,
+) -> Result<(), StorageError> {
+    sqlx::query(
+        "update instances set public_key = $2, reactivation_allowed = false, revision = revision + 1, updated_at = $3 \
+         where uid = $1",
+    )
+    .bind(uid.as_uuid())
+    .bind(public_key)
+    .bind(now)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
 /// Replaces what the instance's administrator switched off.
 ///
 /// # Errors

@@ -17,6 +17,26 @@ pub struct Reported {
     pub usage: Option<serde_json::Value>,
 }
 
+/// Marks an instance whose identity two installations use. `false` when it was marked already.
+///
+/// # Errors
+/// The database cannot be written.
+pub async fn update_contested(
+    connection: &mut PgConnection,
+    uid: InstanceUid,
+    now: DateTime<Utc>,
+) -> Result<bool, StorageError> {
+    let done = sqlx::query(
+        "update instances set identity_contested_at = $2, revision = revision + 1, updated_at = $2 \
+         where uid = $1 and identity_contested_at is null",
+    )
+    .bind(uid.as_uuid())
+    .bind(now)
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
 /// Records what a batch of instances reported. Returns nothing: each row is there, since
 /// the batch has read it.
 ///

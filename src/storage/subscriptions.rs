@@ -104,6 +104,51 @@ pub async fn find(
     find_by(connection, concat!(select!(), "where id = $1"), id).await
 }
 
+/// A subscription that starts later, as older instances are told of it.
+#[derive(Clone, Debug)]
+pub struct FutureSubscriptionRow {
+    /// The customer's name.
+    pub customer: String,
+    pub email: Option<String>,
+    pub license_type: String,
+    pub starts_at: DateTime<Utc>,
+    pub ends_at: DateTime<Utc>,
+    pub seats: i32,
+}
+
+/// The subscriptions of the customer of this one that start after `now` and were not canceled, the next one first.
+///
+/// # Errors
+/// The database cannot be read.
+pub async fn list_future_of_customer_of(
+    connection: &mut PgConnection,
+    subscription: SubscriptionId,
+    now: DateTime<Utc>,
+) -> Result<Vec<FutureSubscriptionRow>, StorageError> {
+    let rows = sqlx::query(
+        "select c.name, c.email, s.license_type, s.starts_at, s.ends_at, s.seats \
+         from subscriptions mine join customers c on c.id = mine.customer_id \
+         join subscriptions s on s.customer_id = c.id \
+         where mine.id = $1 and s.starts_at > $2 and s.condition <> 'canceled' order by s.starts_at, s.id limit 100",
+    )
+    .bind(subscription.as_uuid())
+    .bind(now)
+    .fetch_all(connection)
+    .await?;
+    rows.iter()
+        .map(|row| {
+            Ok(FutureSubscriptionRow {
+                customer: row.try_get("name")?,
+                email: row.try_get("email")?,
+                license_type: row.try_get("license_type")?,
+                starts_at: row.try_get("starts_at")?,
+                ends_at: row.try_get("ends_at")?,
+                seats: row.try_get("seats")?,
+            })
+        })
+        .collect()
+}
+
 /// The same, and holds it until the transaction ends.
 ///
 /// # Errors

@@ -100,9 +100,11 @@ async fn a_released_instance_frees_its_place_when_its_last_token_expires() {
     instance.sync(&app, &version()).await.expect(StatusCode::OK);
     let receipt =
         send(instance.request(&app, Method::DELETE, "/v1/instances/me")).await.expect(StatusCode::OK);
+    let signed = &receipt["receipt"];
     assert_eq!(
         receipt,
         json!({
+            "receipt": signed,
             "instance_uid": instance.uid, "state": "released", "released_at": "2026-11-20T12:00:00Z",
             "place_held_until": "2026-11-20T20:00:00Z",
         })

@@ -20,6 +20,8 @@ pub enum Typ {
     KeySetManifest,
     /// A token that asks a verifier for its verdict, and grants nothing.
     Probe,
+    /// The issuer's word that an instance was released, by an audit-checkpoint key.
+    ReleaseReceipt,
 }
 
 impl Typ {
@@ -33,6 +35,7 @@ impl Typ {
             Self::KeySetRoot => "key-set-root+jws",
             Self::KeySetManifest => "key-set-manifest+jws",
             Self::Probe => "probe+jwt",
+            Self::ReleaseReceipt => "release-receipt+jwt",
         }
     }
 }

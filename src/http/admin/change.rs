@@ -132,7 +132,8 @@ impl Desk {
                     CredentialKind::ActivationCode => view.activation_code = shown,
                     CredentialKind::AdminToken
                     | CredentialKind::BackendToken
-                    | CredentialKind::InstanceSecret => view.token = shown,
+                    | CredentialKind::InstanceSecret
+                    | CredentialKind::LicenseKey => view.token = shown,
                 }
             }
             Some(Secret::Webhook(secret)) => view.secret = Some(secret.to_text().to_string()),

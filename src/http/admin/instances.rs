@@ -1,7 +1,7 @@
 //! `/admin/v1/instances`: the installations, what they may use, and which tokens they got.
 
 use actix_web::{HttpResponse, web};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::change::{ChangedView, Done};
 use super::described::{Match, Pages, Retry, Trial};
@@ -11,11 +11,13 @@ use super::page::PageView;
 use super::resource::{Resource, one};
 use crate::domain::admin_scope::AdminScope;
 use crate::domain::ids::InstanceUid;
-use crate::fulfillment::instances;
+use crate::fulfillment::instances::{self, Finding};
 use crate::http::body::Body;
 use crate::http::entitlements::{self, AtQuery, ExplanationView};
 use crate::http::error::ApiError;
+use crate::http::parameters::Invalid;
 use crate::http::time::WireTime;
+use crate::storage::instance_reports::{self, ReportRow};
 use crate::storage::instance_states::{self as rows, InstanceFilter, InstanceRow};
 use crate::storage::issued_tokens::{self, IssuedTokenRow};
 
@@ -66,6 +68,28 @@ pub(crate) struct IssuanceView {
     kid: String,
     /// The catalog that decided.
     catalog_digest: String,
+}
+
+/// What an instance told of itself.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(crate) struct ReportView {
+    reported_at: WireTime,
+    version: String,
+    hostname: String,
+    /// Seats and other numbers, as the instance told them.
+    #[schema(value_type = Option<Object>)]
+    usage: Option<serde_json::Value>,
+}
+
+impl From<&ReportRow> for ReportView {
+    fn from(row: &ReportRow) -> Self {
+        Self {
+            reported_at: WireTime(row.reported_at),
+            version: row.version.clone(),
+            hostname: row.hostname.clone(),
+            usage: row.usage.clone(),
+        }
+    }
 }
 
 impl Resource for InstanceRow {
@@ -197,6 +221,22 @@ pub(crate) async fn issuances(desk: Desk) -> Result<HttpResponse, ApiError> {
     page.answer(&desk, rows, |row| row.jti, |row| IssuanceView::from(row))
 }
 
+/// `GET /admin/v1/instances/{uid}/reports`
+#[utoipa::path(get, operation_id = "instances_reports", path = "/admin/v1/instances/{uid}/reports", tag = "instances (admin)", security(("admin_token" = ["fulfillment:read"])),
+    params(("uid" = uuid::Uuid, Path), Pages),
+    responses((status = 200, description = "A page of what it reported of itself, latest first; each when it was news", body = PageView<ReportView>)))]
+pub(crate) async fn reports(desk: Desk) -> Result<HttpResponse, ApiError> {
+    desk.admit(AdminScope::FulfillmentRead).await?;
+    let uid = uid(&desk)?;
+    let page = desk.page(desk.query())?;
+    let mut connection = desk.read().await?;
+    if rows::find(&mut connection, uid).await?.is_none() {
+        return Err(ApiError::not_found(KIND));
+    }
+    let rows = instance_reports::list_of_instance(&mut connection, uid, page.after, page.fetch()).await?;
+    page.answer(&desk, rows, |row| row.sequence, |row| ReportView::from(row))
+}
+
 /// `POST /admin/v1/instances/{uid}:block`
 #[utoipa::path(post, operation_id = "instances_block", path = "/admin/v1/instances/{uid}:block", tag = "instances (admin)", security(("admin_token" = ["instances:write"])),
     request_body = ReasonBody, params(("uid" = uuid::Uuid, Path), Match, Retry, Trial),
@@ -258,6 +298,45 @@ pub(crate) async fn allow_reactivation(desk: Desk, body: Body) -> Result<HttpRes
     let expected = desk.optional_match(KIND, uid);
     desk.change(&caller, &body, "instance.allow_reactivation", async |connection, circumstances| {
         Ok(Done::from(instances::allow_reactivation(connection, circumstances, uid, &expected).await?))
+    })
+    .await
+}
+
+/// What became known of two installations with one identity.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct FindingBody {
+    /// `restored`: one installation, set back to an earlier state. `moved`: one installation, which goes on in another
+    /// place. `staging_copy`: a copy, which is to activate on its own.
+    finding: String,
+    reason: String,
+}
+
+/// `POST /admin/v1/instances/{uid}:settle-identity`
+#[utoipa::path(post, operation_id = "instances_settle_identity", path = "/admin/v1/instances/{uid}:settle-identity", tag = "instances (admin)", security(("admin_token" = ["instances:write"])),
+    request_body = FindingBody, params(("uid" = uuid::Uuid, Path), Match, Retry, Trial),
+    responses((status = 200, description = "The instance, whose identity is contested no more", body = ChangedView<InstanceView>)))]
+pub(crate) async fn settle_identity(desk: Desk, body: Body) -> Result<HttpResponse, ApiError> {
+    let caller = desk.admit(AdminScope::InstancesWrite).await?;
+    let uid = uid(&desk)?;
+    let asked: FindingBody = body.json()?;
+    let mut invalid = Invalid::default();
+    let finding = match asked.finding.as_str() {
+        "moved" => Some(Finding::Moved),
+        "restored" => Some(Finding::Restored),
+        "staging_copy" => Some(Finding::StagingCopy),
+        _ => {
+            invalid.add("/finding", "unknown", "must be moved, restored or staging_copy");
+            None
+        }
+    };
+    let reason = invalid.text("/reason", asked.reason, 1000);
+    let (Some(finding), Some(reason)) = (finding, reason) else { return Err(invalid.refuse()) };
+    let told = format!("{}: {reason}", asked.finding);
+    let expected = desk.required_match(KIND, uid)?;
+    desk.change(&caller, &body, "instance.settle_identity", async |connection, circumstances| {
+        let changed = instances::settle_identity(connection, circumstances, uid, &expected, finding).await?;
+        Ok(Done::from(changed).because(Some(told.clone())))
     })
     .await
 }

@@ -38,7 +38,7 @@ impl AuthorizationServerView {
 }
 
 /// `GET /.well-known/oauth-authorization-server`
-#[utoipa::path(get, path = "/.well-known/oauth-authorization-server", tag = "public", security(()),
+#[utoipa::path(get, operation_id = "oauth_metadata", path = "/.well-known/oauth-authorization-server", tag = "public", security(()),
     responses((status = 200, description = "The authorization server (RFC 8414)", body = AuthorizationServerView)))]
 pub(crate) async fn read(request: HttpRequest, app: web::Data<App>) -> Result<HttpResponse, ApiError> {
     let json = serde_json::to_string(&AuthorizationServerView::new(&app)).map_err(ApiError::fault)?;
