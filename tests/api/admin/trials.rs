@@ -42,6 +42,7 @@ impl Change {
 pub(super) async fn changes(app: &TestApp) -> Vec<Change> {
     let sold: Sold = sell(app, Some("duo_pro"), 3).await;
     let instance: Instance = activate(app, &sold.activation_code).await;
+    contest(app, &instance).await;
     let installation = Installation::new(7);
     let keyed = app.request(Method::POST, "/v1/instances");
     let keyed = send(keyed.json(&installation.activation(app, &sold.activation_code))).await;
@@ -99,6 +100,12 @@ pub(super) async fn changes(app: &TestApp) -> Vec<Change> {
         Change::on("licenses_amend", Method::PATCH, &license, json!({ "max_instances": 5 })),
         Change::verb("licenses_reissue", &license, "reissue", json!({})),
         Change::verb("instances_allow_reactivation", &keyed, "allow-reactivation", json!({})),
+        Change::verb(
+            "instances_settle_identity",
+            &instance,
+            "settle-identity",
+            json!({ "finding": "restored", "reason": "told by their administrator" }),
+        ),
         Change::verb("instances_block", &instance, "block", reason.clone()),
         Change::verb("instances_unblock", &instance, "unblock", json!({})),
         Change::verb("instances_release", &instance, "release", json!({})),
@@ -120,6 +127,20 @@ pub(super) async fn changes(app: &TestApp) -> Vec<Change> {
         Change::verb("webhooks_replay", &webhook, "replay", json!({ "cursor": "0" })),
         Change::on("webhooks_delete", Method::DELETE, &webhook, json!({})),
     ]
+}
+
+/// Lets two installations come back with one identity.
+async fn contest(app: &TestApp, instance: &Instance) {
+    let sync = async |value: &Value| {
+        let body = json!({ "version": "17.6.1", "sync_value": value });
+        instance.sync(app, &body).await.expect(StatusCode::OK)["sync_value"].clone()
+    };
+    let mut original = sync(&Value::Null).await;
+    let mut copy = original.clone();
+    for _ in 0..2 {
+        original = sync(&original).await;
+        copy = sync(&copy).await;
+    }
 }
 
 #[tokio::test]
