@@ -26,7 +26,6 @@ pub(crate) struct ReportedField {
     /// How long it is kept.
     kept: &'static str,
     /// What is held now; missing where it is not kept.
-    #[schema(value_type = Option<Object>)]
     value: Value,
 }
 
