@@ -147,8 +147,8 @@ pub(crate) struct CredentialView {
 
 /// `POST /v1/instances/me/credential`
 #[utoipa::path(post, path = "/v1/instances/me/credential", tag = "instances",
-    params(("Idempotency-Key" = Option<String>, Header, nullable = false, min_length = 1, max_length = 255, pattern = "^[!-~]+$", description = "A retry with it gets the same secret again for 24 hours")),
-    request_body(content = CredentialBody, content_type = "application/json"),
+    params(("Idempotency-Key" = Option<String>, Header, nullable = false, min_length = 1, max_length = 255, description = "A retry with it gets the same secret again for 24 hours")),
+    request_body(content = Option<CredentialBody>, content_type = "application/json"),
     security(("instance_secret" = []), ("client_assertion" = [])),
     responses((status = 201, description = "A new secret, which the old one overlaps; or the key is registered", body = CredentialView)))]
 pub(crate) async fn rotate_credential(

@@ -108,10 +108,10 @@ pub async fn publish(site: &Site<'_>, next: &NextKeySet<'_>) -> Result<Published
     // 3. Signed here, or by those who hold the root.
     let Some(root_key) = root_key.filter(|key| can_sign_alone(key, &root)) else {
         change.commit().await?;
-        let path = write_draft(&files, &draft)?;
+        let (path, digest) = write_draft(&files, &draft)?;
         return Ok(Published::Drafted(Draft {
             version: draft.manifest.unverified().version,
-            digest: draft.manifest.digest(),
+            digest,
             path,
             root_version: root.version,
             threshold: root.threshold,
@@ -257,11 +257,12 @@ fn can_sign_alone(key: &RootKey, root: &Root) -> bool {
     root.threshold == 1 && root.keys.contains(&key.public_key())
 }
 
-/// A draft that says the same as the one that is out for signatures stays: holders may have it already.
-fn write_draft(files: &PublishedFiles, draft: &KeySetDraft) -> Result<PathBuf, RotationError> {
+/// A draft that says the same as the one that is out for signatures stays, with its own dates: holders may have it
+/// already. Returns where the draft is that now counts, and its digest.
+fn write_draft(files: &PublishedFiles, draft: &KeySetDraft) -> Result<(PathBuf, Digest), RotationError> {
     let path = files.draft(draft.manifest.unverified().version);
     let out = std::fs::read(&path).ok().and_then(|file| SignedManifest::parse(&file).ok());
-    let is_the_same = out.is_some_and(|out| {
+    let the_same = out.filter(|out| {
         let undated = |manifest: &Manifest| Manifest {
             created: draft.manifest.unverified().created,
             build_before: draft.manifest.unverified().build_before,
@@ -269,11 +270,12 @@ fn write_draft(files: &PublishedFiles, draft: &KeySetDraft) -> Result<PathBuf, R
         };
         undated(out.unverified()) == *draft.manifest.unverified()
     });
-    if is_the_same {
-        return Ok(path);
+    if let Some(out) = the_same {
+        return Ok((path, out.digest()));
     }
     let content = draft.manifest.to_canonical_json();
-    Ok(files.write_draft(draft.manifest.unverified().version, content.as_bytes())?)
+    let path = files.write_draft(draft.manifest.unverified().version, content.as_bytes())?;
+    Ok((path, draft.manifest.digest()))
 }
 
 /// What the root signed must be what this database holds of each key.
