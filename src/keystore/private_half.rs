@@ -45,7 +45,7 @@ impl PrivateHalf {
         }
     }
 
-    /// Reads what [`Self::expose`] gave. `None` where it is none of that algorithm.
+    /// Reads what `expose` gave. `None` where it is none of that algorithm.
     #[must_use]
     pub fn from_bytes(alg: Algorithm, bytes: &[u8]) -> Option<Self> {
         match alg {
