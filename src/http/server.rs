@@ -58,7 +58,7 @@ pub fn serve(
     if let Some(workers) = settings.workers {
         server = server.workers(workers.get());
     }
-    let server = server.listen_auto_h2c(listener)?.run();
+    let server = server.listen(listener)?.run();
     Ok((Running { address, handle: server.handle() }, server))
 }
 
