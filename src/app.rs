@@ -13,7 +13,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 pub use deliveries::deliver_webhooks;
 pub use failed_authentications::FailedAuthentications;
 pub use housekeeping::keep_house;
-pub use key_watch::{forget_signers, look_after, watch_keys};
+pub use key_watch::{WatchRhythm, forget_signers, look_after, watch_keys};
 
 use self::anchors::AnchorCheck;
 use crate::clock::Clock;

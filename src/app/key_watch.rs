@@ -3,7 +3,7 @@
 //! Nothing here decides which key signs: each mint reads that in its own transaction. A change that is not heard of
 //! costs seconds until a private half leaves the memory, and nothing else.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,32 +12,59 @@ use sqlx::postgres::PgListener;
 use tokio::time::MissedTickBehavior;
 
 use super::App;
-use crate::domain::key_ring::{Fleet, Key, KeyState, Slot};
+use crate::domain::key_ring::{Algorithm, Fleet, Key, KeyState, Slot};
 use crate::rotation::deny_list::{self, Author};
 use crate::rotation::{JWKS_MAX_AGE, RotationError};
 use crate::storage::key_rings::CHANGES;
-use crate::storage::{StorageError, deployments, fleet, key_rings, signing_keys};
-use crate::telemetry::metric_names::{DENY_LIST_AGE, KEY_END, READY_STANDBYS};
+use crate::storage::{StorageError, backends, deployments, fleet, key_rings, signing_keys};
+use crate::telemetry::metric_names::{DENY_LIST_AGE, KEY_END, READY_STANDBYS, UNSERVED_BACKENDS};
+
+/// How often the keys are looked at although nothing was told.
+#[derive(Clone, Copy, Debug)]
+pub struct WatchRhythm {
+    /// For signers that may not sign any more.
+    pub often: Duration,
+    /// For the deny list and the alarms.
+    pub seldom: Duration,
+}
+
+impl Default for WatchRhythm {
+    fn default() -> Self {
+        Self { often: Duration::from_secs(5), seldom: Duration::from_secs(30) }
+    }
+}
 
 /// Goes on until it is dropped: at each change that is told, and every few seconds.
-pub async fn watch_keys(app: Arc<App>) {
-    let mut often = tokio::time::interval(OFTEN);
+pub async fn watch_keys(app: Arc<App>, rhythm: WatchRhythm) {
+    let mut often = tokio::time::interval(rhythm.often);
     often.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut seldom = tokio::time::interval(SELDOM);
+    let mut seldom = tokio::time::interval(rhythm.seldom);
     seldom.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut listener = None;
+    let mut told = BTreeMap::new();
     loop {
         if listener.is_none() {
             // Through a pooler in transaction mode nothing is ever heard: then the poll does it alone.
             listener = listen(&app).await;
+            if listener.is_some() {
+                // Whatever was told while nobody listened was missed.
+                report(follow(&app, &mut told).await);
+            }
         }
         let outcome = tokio::select! {
-            _ = often.tick() => forget_signers(&app).await.map_err(RotationError::from),
+            _ = often.tick() => follow(&app, &mut told).await,
             _ = seldom.tick() => look_after(&app).await,
-            () = heard(&mut listener) => forget_signers(&app).await.map_err(RotationError::from),
+            () = heard(&mut listener) => follow(&app, &mut told).await,
         };
         report(outcome);
     }
+}
+
+/// Takes note of which keys sign now.
+async fn follow(app: &App, told: &mut BTreeMap<Algorithm, BTreeSet<String>>) -> Result<(), RotationError> {
+    forget_signers(app).await?;
+    tell_unserved(app, told).await?;
+    Ok(())
 }
 
 /// Wipes the private halves of keys that may not sign any more.
@@ -89,6 +116,39 @@ pub async fn look_after(app: &App) -> Result<(), RotationError> {
     Ok(())
 }
 
+/// Shows for how many backends no key may sign, and says so once when that changes.
+async fn tell_unserved(
+    app: &App,
+    told: &mut BTreeMap<Algorithm, BTreeSet<String>>,
+) -> Result<(), StorageError> {
+    let mut connection = app.database.pool().acquire().await?;
+    let unserved =
+        backends::list_unserved(&mut connection, app.settings.environment.as_str(), app.now()).await?;
+    let mut by_alg: BTreeMap<Algorithm, BTreeSet<String>> =
+        Algorithm::ALL.iter().map(|alg| (*alg, BTreeSet::new())).collect();
+    for (backend, alg) in unserved {
+        by_alg.entry(alg).or_default().insert(backend.to_string());
+    }
+    for (alg, names) in &by_alg {
+        gauge!(UNSERVED_BACKENDS, "alg" => alg.as_str()).set(names.len() as f64);
+        if told.get(alg).map_or(names.is_empty(), |told| told == names) {
+            continue;
+        }
+        if names.is_empty() {
+            tracing::info!(alg = alg.as_str(), "a key signs for {alg} again: every backend gets tokens");
+        } else {
+            let names = names.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+            tracing::error!(
+                alg = alg.as_str(),
+                backends = names,
+                "no {alg} key may sign: {names} get no tokens; `token-authority keys plan` says what to do"
+            );
+        }
+    }
+    *told = by_alg;
+    Ok(())
+}
+
 async fn listen(app: &App) -> Option<PgListener> {
     let mut listener = PgListener::connect_with(app.database.pool()).await.ok()?;
     listener.listen(CHANGES).await.ok()?;
@@ -114,7 +174,5 @@ fn report(outcome: Result<(), RotationError>) {
     }
 }
 
-const OFTEN: Duration = Duration::from_secs(5);
-const SELDOM: Duration = Duration::from_secs(30);
 /// A process that nobody has heard of for so long is not coming back under that name.
 const SILENT: chrono::TimeDelta = chrono::TimeDelta::days(30);

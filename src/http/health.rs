@@ -5,7 +5,7 @@ use chrono::SecondsFormat;
 use serde::Serialize;
 
 use crate::app::App;
-use crate::storage::{Schema, facts, safe_mode};
+use crate::storage::{Schema, StorageError, backends, facts, safe_mode};
 
 /// One thing that is needed, and what is the matter with it.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -77,15 +77,30 @@ async fn database(app: &App) -> Check {
 }
 
 async fn signing_key_and_clock(app: &App) -> Check {
-    let detail = match key_and_skew(app).await {
-        Ok((true, skew)) if skew <= MOST_SKEW_SECONDS => None,
-        Ok((true, skew)) => {
+    let detail = match signing(app).await {
+        Ok(Signing { has_key: true, skew, unserved }) if skew <= MOST_SKEW_SECONDS => {
+            // The others are served: a replica that is taken out for this would take theirs away, too.
+            return Check { name: "signing_key", ok: true, detail: unserved };
+        }
+        Ok(Signing { has_key: true, skew, .. }) => {
             Some(format!("the clocks of this process and the database differ by {skew} seconds"))
         }
-        Ok((false, _)) => Some("no signing key is active: run `token-authority init`".to_owned()),
+        Ok(Signing { has_key: false, .. }) => {
+            Some("no signing key is active: run `token-authority init`, or `keys plan`".to_owned())
+        }
         Err(_) => Some("the database cannot be read".to_owned()),
     };
     Check { name: "signing_key", ok: detail.is_none(), detail }
+}
+
+/// What signing needs.
+struct Signing {
+    /// Whether any key may sign.
+    has_key: bool,
+    /// By how many seconds the clocks differ.
+    skew: i64,
+    /// Which backends get no tokens all the same.
+    unserved: Option<String>,
 }
 
 /// An old copy of the database mints nothing until `recover` has told it what it forgot.
@@ -122,12 +137,16 @@ async fn clock_mark(app: &App) -> Check {
     Check { name: "clock", ok: detail.is_none(), detail }
 }
 
-async fn key_and_skew(app: &App) -> Result<(bool, i64), crate::storage::StorageError> {
+async fn signing(app: &App) -> Result<Signing, StorageError> {
+    let environment = app.settings.environment.as_str();
     let mut tx = app.database.begin().await?;
-    let (has_key, database_now) =
-        facts::find_key_and_clock(&mut tx, app.settings.environment.as_str()).await?;
-    let now = app.clock.now();
-    Ok((has_key, (app.clock.settle(database_now) - now).num_seconds().abs()))
+    let unserved = backends::list_unserved(&mut tx, environment, app.now()).await?;
+    let unserved: Vec<_> = unserved.iter().map(|(name, alg)| format!("{name} ({alg})")).collect();
+    let unserved = (!unserved.is_empty())
+        .then(|| format!("no key may sign for {}: they get no tokens; run `keys plan`", unserved.join(", ")));
+    let (has_key, database_now) = facts::find_key_and_clock(&mut tx, environment, app.now()).await?;
+    let skew = (app.clock.settle(database_now) - app.clock.now()).num_seconds().abs();
+    Ok(Signing { has_key, skew, unserved })
 }
 
 /// A replica further off than this from the database is not ready.

@@ -57,6 +57,9 @@ pub(crate) struct SyncView<'a> {
     /// Sorted by backend.
     #[serde(borrow)]
     tokens: Vec<TokenView<'a>>,
+    /// Backends that host something granted and get no token now; not there when there are none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    withheld: Vec<WithheldView<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     entitlements: Option<Vec<EntitlementView>>,
     catalog: CatalogView,
@@ -72,6 +75,16 @@ pub(crate) struct TokenView<'a> {
     token: &'a str,
     expires_at: WireTime,
     unit_primitives: Vec<&'a str>,
+}
+
+/// A backend that gets no token now, although something that it hosts is granted.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(crate) struct WithheldView<'a> {
+    backend: &'a str,
+    /// `no_signing_key`: none may sign with the algorithm that this backend verifies.
+    code: &'static str,
+    detail: String,
+    remedy: &'static str,
 }
 
 /// The newest key set.
@@ -157,6 +170,12 @@ fn reply(answer: &SyncAnswer) -> Result<HttpResponse, ApiError> {
                 .collect(),
         }
     });
+    let withheld = answer.withheld.iter().map(|withheld| WithheldView {
+        backend: catalog.backends()[withheld.backend].name.as_str(),
+        code: "no_signing_key",
+        detail: format!("No {} key may sign right now.", withheld.alg),
+        remedy: "Go on with the token that you hold, and sync again at refresh_after.",
+    });
     let explained = answer.explained.as_deref();
     let view = SyncView {
         instance_uid: answer.instance_uid.as_uuid(),
@@ -167,6 +186,7 @@ fn reply(answer: &SyncAnswer) -> Result<HttpResponse, ApiError> {
         sync_value: answer.sync_value.as_deref(),
         identity_contested: answer.is_contested,
         tokens: tokens.collect(),
+        withheld: withheld.collect(),
         entitlements: explained
             .map(|(situation, decision)| EntitlementView::all(catalog, situation, decision)),
         catalog: CatalogView { digest: catalog.digest().as_str().to_owned() },

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use chrono::TimeDelta;
+
 use super::batch::{Batch, Mint, Step};
 use super::lines::NextValues;
 use super::planning::Planned;
@@ -84,20 +86,20 @@ impl<'a> Batch<'a> {
             .map(|token| Expiry { expires_at: token.expires_at, ends_with_grant: token.ends_with_grant })
             .collect();
         let next_change_at = mint.decision.next_change_at;
+        // What is withheld should be had soon after a key may sign again.
+        let interval = match mint.withheld.is_empty() {
+            true => self.shared.sync_interval,
+            false => self.shared.sync_interval.min(UNTIL_WITHHELD_IS_ASKED_FOR_AGAIN),
+        };
         SyncAnswer {
             instance_uid: mint.instance.uid,
             synced_at: self.now,
-            schedule: SyncSchedule::after(
-                self.now,
-                mint.instance.uid,
-                self.shared.sync_interval,
-                &expiries,
-                next_change_at,
-            ),
+            schedule: SyncSchedule::after(self.now, mint.instance.uid, interval, &expiries, next_change_at),
             next_change_at,
             sync_value: None,
             is_contested: mint.is_contested,
             tokens,
+            withheld: mint.withheld,
             explained: request.explain.then(|| Box::new((mint.situation, mint.decision))),
             catalog: Arc::clone(self.catalog),
             key_set_version: self.facts.key_set_version,
@@ -105,6 +107,8 @@ impl<'a> Batch<'a> {
         }
     }
 }
+
+const UNTIL_WITHHELD_IS_ASKED_FOR_AGAIN: TimeDelta = TimeDelta::minutes(5);
 
 fn minted_again(answers: &Answers, first: usize) -> Vec<IssuedToken> {
     match answers.get(first) {

@@ -10,7 +10,7 @@ use super::authentication::{self, Authenticated};
 use super::digest::sync_digest;
 use super::keys::Keys;
 use super::planning::Planned;
-use super::request::{CallerProof, SyncError, SyncRequest};
+use super::request::{CallerProof, SyncError, SyncRequest, Withheld};
 use super::retries::{CLOCK_DIFFERENCE, RETRY_WITH_KEY, find_twins};
 use super::scope_sets::ScopeSets;
 use super::{LoadedCatalog, Shared};
@@ -129,6 +129,7 @@ pub(super) struct Mint<'a> {
     pub(super) situation: Situation,
     pub(super) decision: Decision,
     pub(super) granted: Vec<BackendGrants>,
+    pub(super) withheld: Vec<Withheld>,
     pub(super) plans: Vec<Planned>,
     /// One for each plan, once it is recorded.
     pub(super) jtis: Vec<Jti>,
@@ -186,7 +187,7 @@ impl<'a> Batch<'a> {
         if let Some(obstacle) = decision.obstacle {
             return Step::Refused(SyncError::Refused(obstacle));
         }
-        let granted = match self.granted_for(request, &situation, &decision) {
+        let (granted, withheld) = match self.granted_for(request, &situation, &decision) {
             Ok(granted) => granted,
             Err(refused) => return Step::Refused(refused),
         };
@@ -197,6 +198,7 @@ impl<'a> Batch<'a> {
             situation,
             decision,
             granted,
+            withheld,
             plans,
             jtis: Vec::new(),
             digest,

@@ -3,7 +3,7 @@
 use chrono::TimeDelta;
 
 use super::batch::Batch;
-use super::request::{SyncError, SyncRequest, TokenForm};
+use super::request::{SyncError, SyncRequest, TokenForm, Withheld};
 use crate::domain::entitlement::{Decision, Situation};
 use crate::domain::key_ring::Algorithm;
 use crate::domain::token_plan::{BackendGrants, Lifetime, TokenPlan};
@@ -16,13 +16,13 @@ pub(super) struct Planned {
 
 impl Batch<'_> {
     /// What of the decision goes into tokens of this request: what it asks for, at backends for which a key may
-    /// sign.
+    /// sign; and those for which none may. An answer with nothing but the latter is none.
     pub(super) fn granted_for(
         &self,
         request: &SyncRequest,
         situation: &Situation,
         decision: &Decision,
-    ) -> Result<Vec<BackendGrants>, SyncError> {
+    ) -> Result<(Vec<BackendGrants>, Vec<Withheld>), SyncError> {
         const STOPPED: SyncError = SyncError::Unavailable("No key may sign right now.");
         let catalog = &self.catalog.catalog;
         if self.keys.are_stopped() {
@@ -38,12 +38,18 @@ impl Batch<'_> {
             TokenForm::Joint { .. } => Some(self.keys.joint_alg(catalog, &granted)),
             TokenForm::PerBackend => None,
         };
-        let has_any = !granted.is_empty();
+        let mut withheld = Vec::new();
         granted.retain(|one| {
             let alg = self.keys.alg_of(catalog, one.backend);
-            joint_alg.is_none_or(|joint| joint == alg) && self.keys.key(alg).is_some()
+            // A key that has come to its end signs nothing that a verifier would take.
+            let may_sign =
+                self.keys.key(alg).is_some_and(|key| self.now < key.not_after - self.shared.leeway);
+            if !may_sign {
+                withheld.push(Withheld { backend: one.backend, alg });
+            }
+            may_sign && joint_alg.is_none_or(|joint| joint == alg)
         });
-        if has_any && granted.is_empty() { Err(STOPPED) } else { Ok(granted) }
+        if granted.is_empty() && !withheld.is_empty() { Err(STOPPED) } else { Ok((granted, withheld)) }
     }
 
     /// The tokens for what is granted, sorted by backend.

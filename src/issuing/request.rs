@@ -9,6 +9,7 @@ use super::assertion::ClientAssertion;
 use crate::domain::catalog::{BackendName, UnitPrimitiveName};
 use crate::domain::entitlement::{Decision, Obstacle, Situation};
 use crate::domain::ids::InstanceUid;
+use crate::domain::key_ring::Algorithm;
 use crate::domain::sync_line::Brought;
 use crate::domain::sync_schedule::SyncSchedule;
 use crate::domain::version::Version;
@@ -75,12 +76,22 @@ pub struct SyncAnswer {
     pub is_contested: bool,
     /// Sorted by backend.
     pub tokens: Vec<IssuedToken>,
+    /// Backends that host something granted and get no token, since no key may sign with their algorithm.
+    pub withheld: Vec<Withheld>,
     /// What the explanation is made from, where it was asked for.
     pub explained: Option<Box<(Situation, Decision)>>,
     pub catalog: Arc<LoadedCatalog>,
     pub key_set_version: Option<i64>,
     /// Whether the tokens are those of an earlier, identical sync.
     pub is_retry: bool,
+}
+
+/// A backend for which no key may sign now.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Withheld {
+    /// Index into the catalog's backends.
+    pub backend: usize,
+    pub alg: Algorithm,
 }
 
 /// A token whose record is durable.

@@ -88,6 +88,27 @@ pub async fn list(
     rows.iter().map(backend).collect()
 }
 
+/// The backends for which no key may sign now, with their algorithms, in the order of their names.
+///
+/// # Errors
+/// The database cannot be read.
+pub async fn list_unserved(
+    connection: &mut PgConnection,
+    environment: &str,
+    now: DateTime<Utc>,
+) -> Result<Vec<(BackendName, Algorithm)>, StorageError> {
+    let rows = sqlx::query(
+        "select name, alg from backends b where not exists (\
+             select from signing_keys k where k.environment = $1 and k.purpose = 'access_tokens' \
+             and k.state = 'active' and k.alg = b.alg and k.not_after > $2) order by name",
+    )
+    .bind(environment)
+    .bind(now)
+    .fetch_all(connection)
+    .await?;
+    rows.iter().map(|row| Ok((decode(row.try_get("name")?)?, decode(row.try_get("alg")?)?))).collect()
+}
+
 /// Registers a backend; it has no token yet. `false` when it is registered already.
 ///
 /// # Errors

@@ -151,12 +151,15 @@ pub async fn find_situation_as_recorded(
 pub async fn find_key_and_clock(
     connection: &mut PgConnection,
     environment: &str,
+    now: DateTime<Utc>,
 ) -> Result<(bool, DateTime<Utc>), StorageError> {
     let row = sqlx::query(
         "select exists (select from signing_keys where environment = $1 and purpose = 'access_tokens' \
-                        and state = 'active') as has_key, clock_timestamp() as now",
+                        and state = 'active' and not_after > $2) as has_key, \
+                clock_timestamp() as now",
     )
     .bind(environment)
+    .bind(now)
     .fetch_one(connection)
     .await?;
     Ok((row.try_get("has_key")?, row.try_get("now")?))

@@ -34,6 +34,8 @@ pub const SYNCS: &str = "token_authority_syncs_total";
 pub const SYNC_DURATION: &str = "token_authority_sync_duration_seconds";
 /// Reports of key sets that were never published. Label `backend`.
 pub const UNKNOWN_KEY_SETS: &str = "token_authority_unknown_key_sets_total";
+/// Registered backends for whose algorithm no key may sign. Label `alg`.
+pub const UNSERVED_BACKENDS: &str = "token_authority_unserved_backends";
 /// Events that enabled webhooks have still before them.
 pub const WEBHOOK_BACKLOG: &str = "token_authority_webhook_backlog";
 /// Attempts to deliver an event. Label `outcome`: `delivered`, `failed`, `gone`.
@@ -185,6 +187,13 @@ pub const METRICS: &[Metric] = &[
         unit: Unit::Count,
         labels: &["backend"],
         about: "Reports of a key set that was never published; any increase is an alarm",
+    },
+    Metric {
+        name: UNSERVED_BACKENDS,
+        kind: Kind::Gauge,
+        unit: Unit::Count,
+        labels: &["alg"],
+        about: "Registered backends that get no tokens, since no key may sign with their algorithm; above 0 is an alarm",
     },
     Metric {
         name: WEBHOOK_BACKLOG,

@@ -71,6 +71,49 @@ async fn a_backend_whose_algorithm_has_no_key_gets_no_token_and_the_others_go_on
     let backends: Vec<_> =
         synced["tokens"].as_array().unwrap().iter().map(|one| text(&one["backend"])).collect();
     assert!(!backends.is_empty() && !backends.contains(&"ai_gateway".to_owned()), "{synced}");
+
+    // It is told, and when to ask again; the others' answers do not suffer.
+    let withheld = &synced["withheld"];
+    assert_eq!(
+        (&withheld[0]["backend"], &withheld[0]["code"], &withheld[1]),
+        (&json!("ai_gateway"), &json!("no_signing_key"), &Value::Null)
+    );
+    assert!(text(&withheld[0]["detail"]).contains("RS256") && !text(&withheld[0]["remedy"]).is_empty());
+    let refresh_after: chrono::DateTime<chrono::Utc> = text(&synced["refresh_after"]).parse().unwrap();
+    assert!(refresh_after <= beginning() + chrono::TimeDelta::minutes(5), "{synced}");
+    let ready = send(app.request(Method::GET, "/health/ready")).await.expect(StatusCode::OK);
+    let told = ready["checks"].as_array().unwrap().iter().find(|check| check["name"] == "signing_key");
+    assert!(text(&told.unwrap()["detail"]).contains("ai_gateway (RS256)"), "{ready}");
+
     let only = json!({ "version": "17.6.1", "backends": ["ai_gateway"] });
     instance.sync(&app, &only).await.refused(StatusCode::SERVICE_UNAVAILABLE, "unavailable");
+
+    // With a key there is nothing to tell.
+    sqlx::query("update backends set alg = 'EdDSA'").execute(&mut *app.database().await).await.unwrap();
+    let served = instance.sync(&app, &json!({ "version": "17.6.1" })).await.expect(StatusCode::OK);
+    assert_eq!(served["withheld"], Value::Null, "{served}");
+    assert!(served["tokens"].as_array().unwrap().iter().any(|token| token["backend"] == "ai_gateway"));
+}
+
+/// A verifier refuses whatever a key signs after its end: then nothing is signed, and that is told.
+#[tokio::test]
+async fn a_key_that_has_come_to_its_end_signs_nothing_and_readiness_says_so() {
+    let app = TestApp::start().await;
+    let sold = sell(&app, Some("duo_pro"), 1).await;
+    let instance = activate(&app, &sold.activation_code).await;
+    sqlx::raw_sql(
+        "set session_replication_role = replica; \
+         update signing_keys set not_after = '2026-11-20T12:00:20Z', generated_at = '2026-01-01Z' \
+         where purpose = 'access_tokens' and state = 'active'; \
+         set session_replication_role = origin",
+    )
+    .execute(&mut *app.database().await)
+    .await
+    .unwrap();
+    let refused = instance.sync(&app, &json!({ "version": "17.6.1" })).await;
+    refused.refused(StatusCode::SERVICE_UNAVAILABLE, "unavailable");
+    app.clock.set(beginning() + chrono::TimeDelta::minutes(1));
+    let ready = send(app.request(Method::GET, "/health/ready")).await;
+    assert_eq!(ready.status, StatusCode::SERVICE_UNAVAILABLE, "{ready:?}");
+    assert!(ready.text.contains("no signing key is active"), "{ready:?}");
 }

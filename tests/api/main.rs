@@ -28,6 +28,7 @@ mod key_machine;
 mod key_schema;
 mod key_set_commands;
 mod key_sets;
+mod key_watch;
 mod laws;
 mod oauth;
 mod older_instances;

@@ -4,6 +4,7 @@ mod commands;
 mod compromise;
 mod crash;
 mod load;
+mod silence;
 mod story;
 
 use serde_json::{Value, json};
@@ -13,14 +14,14 @@ use crate::support::app::{Instance, TestApp, activate, sell, text};
 
 /// A token as an instance holds it.
 #[derive(Clone, Debug)]
-struct Held {
+pub(crate) struct Held {
     audience: String,
     token: String,
     expires_at: chrono::DateTime<chrono::Utc>,
 }
 
 /// Syncs an instance; `version` tells this sync from the one before, so that fresh tokens are issued.
-async fn sync(app: &TestApp, instance: &Instance, version: &str) -> Vec<Held> {
+pub(crate) async fn sync(app: &TestApp, instance: &Instance, version: &str) -> Vec<Held> {
     let synced = instance.sync(app, &json!({ "version": version })).await;
     held(&synced.expect(reqwest::StatusCode::OK))
 }
@@ -37,7 +38,7 @@ fn held(synced: &Value) -> Vec<Held> {
 }
 
 /// An instance that gets a token for each backend of the example catalog.
-async fn instance(app: &TestApp) -> Instance {
+pub(crate) async fn instance(app: &TestApp) -> Instance {
     let sold = sell(app, Some("duo_pro"), 5).await;
     activate(app, &sold.activation_code).await
 }

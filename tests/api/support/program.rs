@@ -112,6 +112,14 @@ impl Deployment {
         self.command(arguments).output().unwrap()
     }
 
+    /// The first access-token key in this state, as `keys list` tells it.
+    pub(crate) fn access_key(&self, state: &str) -> String {
+        let listed = answer(&self.run(&["keys", "list", "--format", "json"]));
+        let keys = listed["keys"].as_array().unwrap();
+        let found = keys.iter().find(|key| key["purpose"] == "access_tokens" && key["state"] == state);
+        found.unwrap_or_else(|| panic!("no key is {state}: {keys:?}"))["kid"].as_str().unwrap().to_owned()
+    }
+
     /// Starts a command that goes on beside the test.
     pub(crate) fn start(&self, arguments: &[&str]) -> Child {
         self.command(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
