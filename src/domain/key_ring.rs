@@ -19,7 +19,9 @@ pub use self::command::{
     Activation, Command, Compromise, KeySetRecord, LastToken, NewKey, Waiver, WithoutStandby,
 };
 pub use self::event::{Event, Grounds};
-pub use self::evidence::{Backend, Blocker, DISCOVERY_MARGIN, FORGET_AFTER, Fleet, Process, Standing, Trust};
+pub use self::evidence::{
+    Backend, Blocker, DISCOVERY_MARGIN, FORGET_AFTER, Fleet, Process, SilentProcess, Standing, Trust,
+};
 pub use self::key::{Denial, Key, KeyState, Publication, Slot};
 pub use self::names::{Algorithm, Digest, Kid, PURPOSES, Purpose};
 pub use self::recall::{Adopted, Recalled};

@@ -82,7 +82,12 @@ fn add_grounds<'a>(record: &mut Map<String, Value>, grounds: &'a Grounds) -> Opt
         Grounds::Birth => ("birth", None),
         Grounds::Forced { blockers, reason } => ("forced", Some((blockers, reason))),
         Grounds::Overridden { blockers, reason } => ("overridden", Some((blockers, reason))),
-        Grounds::Proved => ("proved", None),
+        Grounds::Proved { silent } => {
+            if !silent.is_empty() {
+                record.insert("silent".to_owned(), json!(silent));
+            }
+            ("proved", None)
+        }
         Grounds::Recovered => ("recovered", None),
         Grounds::Succession => ("succession", None),
     };

@@ -46,6 +46,8 @@ pub struct Activated {
     pub demoted: Option<Kid>,
     /// Who was passed over, as sentences.
     pub passed_over: Vec<String>,
+    /// Processes that never proved it and counted as gone, since they had been silent for an hour; as sentences.
+    pub silent: Vec<String>,
     /// Whether a key is left that could follow at once.
     pub has_ready_standby: bool,
     pub deny_list_serial: u64,
@@ -72,6 +74,12 @@ pub async fn activate(
     let slot = before.key(kid).map(Key::slot);
     let demoted =
         slot.and_then(|slot| before.active(slot)).map(|key| key.kid).filter(|active| *active != kid);
+    let silent = match before.key(kid) {
+        Some(key) if key.state == KeyState::Published => {
+            fleet.silent(key, now).iter().map(ToString::to_string).collect()
+        }
+        _ => Vec::new(),
+    };
     let passed_over = match before.key(kid) {
         Some(key) if key.state == KeyState::Published => {
             fleet.blocking(key, now).iter().map(ToString::to_string).collect()
@@ -88,12 +96,16 @@ pub async fn activate(
     if !passed_over.is_empty() {
         tracing::warn!(key.kid = %kid, passed_over = passed_over.join("; "), "{kid} was activated past its gate");
     }
+    if !silent.is_empty() {
+        tracing::warn!(key.kid = %kid, silent = silent.join("; "), "{kid} was activated without proof of silent processes");
+    }
     let key = ring.key(kid).ok_or(KeyRefusal::UnknownKid { kid })?.clone();
     let is_new = before.key(kid).is_some_and(|was| was.state != KeyState::Active);
     Ok(Activated {
         is_new,
         demoted: demoted.filter(|_| is_new),
         passed_over,
+        silent,
         has_ready_standby: ring.ready_standbys(key.slot(), &fleet, now).next().is_some(),
         deny_list_serial: ring.deny_list_serial(),
         key,

@@ -26,6 +26,8 @@ pub struct PlannedStep {
     pub earliest: Option<DateTime<Utc>>,
     /// Who blocks it, as sentences.
     pub blockers: Vec<String>,
+    /// Who has not proved it and does not block it, since nobody heard of them for an hour; as sentences.
+    pub silent: Vec<String>,
     /// By when it should be done, and why.
     pub latest: Option<DateTime<Utc>>,
     /// The command line that does it.
@@ -103,6 +105,7 @@ fn generation(slot: Slot, active: Option<&Key>, now: DateTime<Utc>) -> PlannedSt
         step: Step::Generate,
         earliest: Some(now),
         blockers: Vec::new(),
+        silent: Vec::new(),
         latest: active.map(|key| key.not_after - LEFT_AT_ACTIVATION),
         command: format!("token-authority keys generate --purpose {} --alg {}", slot.purpose, slot.alg),
     }
@@ -124,6 +127,10 @@ fn step_of(
         step,
         earliest,
         blockers,
+        silent: match step {
+            Step::Activate => fleet.silent(key, now).iter().map(ToString::to_string).collect(),
+            _ => Vec::new(),
+        },
         latest,
         command: format!("token-authority keys {} {}", step.verb(), key.kid),
     };

@@ -99,6 +99,13 @@ impl ActivateArgs {
                 activated.key.slot()
             ));
         }
+        if !activated.silent.is_empty() {
+            warn(&format!(
+                "warning: not heard of for an hour, and without proof of this key: {}. One that still serves refuses its \
+                 tokens until it is deployed anew.",
+                activated.silent.join("; ")
+            ));
+        }
         let next = match activated.demoted {
             Some(demoted) => format!(
                 "Next: when its last token has expired (`token-authority keys plan` says when), `token-authority keys \
@@ -185,6 +192,7 @@ struct ActivateDocument<'a> {
     activated_at: Option<String>,
     demoted: Option<String>,
     passed_over: &'a [String],
+    silent: &'a [String],
     standby_ready: bool,
     deny_list_serial: u64,
     next: &'a str,
@@ -222,6 +230,7 @@ impl<'a> ActivateDocument<'a> {
             activated_at: activated.key.activated_at.map(instant),
             demoted: activated.demoted.map(|kid| kid.to_string()),
             passed_over: &activated.passed_over,
+            silent: &activated.silent,
             standby_ready: activated.has_ready_standby,
             deny_list_serial: activated.deny_list_serial,
             next,

@@ -50,7 +50,13 @@ fn row(step: &PlannedStep, now: DateTime<Utc>) -> [String; 8] {
             None => "when they have".to_owned(),
         },
         step.latest.map_or_else(String::new, day),
-        step.blockers.join("\n"),
+        // Who does not block is told as well: it may still serve.
+        step.blockers
+            .iter()
+            .cloned()
+            .chain(step.silent.iter().map(|one| format!("not by {one}")))
+            .collect::<Vec<_>>()
+            .join("\n"),
     ]
 }
 
@@ -70,6 +76,8 @@ struct StepDocument<'a> {
     earliest: Option<String>,
     latest: Option<String>,
     blockers: &'a [String],
+    /// Without proof, and taken to be gone: not heard of for an hour.
+    silent: &'a [String],
     command: &'a str,
 }
 
@@ -84,6 +92,7 @@ impl<'a> StepDocument<'a> {
             earliest: step.earliest.map(instant),
             latest: step.latest.map(instant),
             blockers: &step.blockers,
+            silent: &step.silent,
             command: &step.command,
         }
     }

@@ -60,8 +60,8 @@ pub enum Grounds {
     Forced { blockers: BTreeSet<Blocker>, reason: String },
     /// Forced past the named blockers.
     Overridden { blockers: BTreeSet<Blocker>, reason: String },
-    /// Every verifier proved it.
-    Proved,
+    /// Every verifier proved it, less those that were silent for so long that they count as gone: `backend/process`.
+    Proved { silent: BTreeSet<String> },
     /// It signed before the database was restored, or stood by a key that is lost.
     Recovered,
     /// The ready standby of a compromised key.

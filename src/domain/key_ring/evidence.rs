@@ -104,6 +104,22 @@ impl fmt::Display for Blocker {
     }
 }
 
+/// A process that reports no more, and may still serve.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct SilentProcess {
+    /// `backend/process`.
+    pub name: String,
+    /// When it was last heard of.
+    pub since: DateTime<Utc>,
+}
+
+impl fmt::Display for SilentProcess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let since = self.since.to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
+        write!(f, "{} (silent since {since})", self.name)
+    }
+}
+
 /// Whether silence counts against a proof.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Silence {
@@ -143,6 +159,27 @@ impl Fleet {
     #[must_use]
     pub fn lacking(&self, key: &Key, now: DateTime<Utc>) -> BTreeSet<Blocker> {
         self.blockers(key, Silence::IsForgiven, now)
+    }
+
+    /// Processes that the gate passes over since they were silent for [`FORGET_AFTER`], and never proved the key since
+    /// it was armed: should they serve all the same, they refuse what it signs until they are deployed anew.
+    #[must_use]
+    pub fn silent(&self, key: &Key, now: DateTime<Utc>) -> Vec<SilentProcess> {
+        let embedded = self.backends.iter().filter(|one| one.trust == Trust::Embedded && one.verifies(key));
+        let unproven = |process: &&Process| {
+            let has_proved = key
+                .armed_at
+                .is_some_and(|armed_at| process.proofs.get(&key.kid).is_some_and(|at| *at > armed_at));
+            process.standing == Standing::Running && now - process.last_seen >= FORGET_AFTER && !has_proved
+        };
+        embedded
+            .flat_map(|backend| {
+                backend.processes.iter().filter(unproven).map(|process| SilentProcess {
+                    name: format!("{}/{}", backend.name, process.id),
+                    since: process.last_seen,
+                })
+            })
+            .collect()
     }
 
     fn last_sign_of_life(&self) -> Option<DateTime<Utc>> {

@@ -270,7 +270,7 @@ impl World {
     /// reports has it compiled in.
     fn a_proved_key_is_everywhere(&self, events: &[Event]) -> Result<(), TestCaseError> {
         for event in events {
-            let Event::Activated { kid, grounds: Grounds::Proved } = event else { continue };
+            let Event::Activated { kid, grounds: Grounds::Proved { .. } } = event else { continue };
             for process in 0..self.processes.len() {
                 let reports = self.now - self.processes[process].last_seen < FORGET_AFTER;
                 prop_assert!(!reports || self.carries(process, *kid), "process {process} lacks {kid}");

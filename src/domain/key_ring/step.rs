@@ -208,7 +208,8 @@ impl Step {
             return Err(KeyRefusal::EndsTooSoon { kid, not_after: key.not_after });
         }
         let blockers = self.blockers(key, &fleet);
-        let grounds = pass_gate(kid, blockers, waiver)?;
+        let silent = fleet.silent(key, self.now).into_iter().map(|process| process.name).collect();
+        let grounds = pass_gate(kid, blockers, silent, waiver)?;
 
         if let Some(active) = self.ring.active(key.slot()).filter(|_| self.guards.keep(Guard::SingleActive)) {
             self.demote(active.kid);
@@ -352,9 +353,14 @@ impl Step {
 }
 
 /// Lets a key through when nobody blocks it, or when everyone who does was named.
-fn pass_gate(kid: Kid, blockers: BTreeSet<Blocker>, waiver: Option<Waiver>) -> Result<Grounds, KeyRefusal> {
+fn pass_gate(
+    kid: Kid,
+    blockers: BTreeSet<Blocker>,
+    silent: BTreeSet<String>,
+    waiver: Option<Waiver>,
+) -> Result<Grounds, KeyRefusal> {
     if blockers.is_empty() {
-        return Ok(Grounds::Proved);
+        return Ok(Grounds::Proved { silent });
     }
     match waiver {
         Some(waiver) if blockers.iter().all(|blocker| waiver.names.contains(&blocker.name())) => {

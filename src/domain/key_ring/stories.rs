@@ -44,7 +44,7 @@ fn a_whole_rotation_moves_both_keys_along_their_edges() {
         [
             Event::Demoted { kid: kid(1) },
             Event::Denied { kid: kid(1), denial: Denial::IssuedAfter(at(1)) },
-            Event::Activated { kid: kid(2), grounds: Grounds::Proved },
+            Event::Activated { kid: kid(2), grounds: Grounds::Proved { silent: BTreeSet::new() } },
         ]
     );
     assert_eq!(ring.deny_list_serial(), 1);
