@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
-use token_authority_verifier::build::{DENY_LIST, Embedding, Folder, LOCK, Published, Trust};
+use token_authority_verifier::build::{DENY_LIST, Embedding, Folder, LOCK, MANIFEST, Published, Trust};
 use token_authority_verifier::{Digest, Kid, Lock};
 use url::Url;
 
@@ -84,7 +84,8 @@ fn trust(lock: Option<Lock>, named: Option<Digest>, into: &Path) -> Result<Trust
         (Some(lock), _) => {
             // What cannot be read is written anew.
             let deny_list = std::fs::read(into.join(DENY_LIST)).ok();
-            Ok(Trust::Lock { lock, deny_list })
+            let manifest = std::fs::read(into.join(MANIFEST)).ok();
+            Ok(Trust::Lock { lock, deny_list, manifest })
         }
         (None, Some(named)) => Ok(Trust::Root(named)),
         (None, None) => Err(CliError::refused(format!(

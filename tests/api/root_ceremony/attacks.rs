@@ -2,17 +2,17 @@
 //! root: the holder who signs, the service that records, the backend team that embeds.
 
 use std::fs;
+use std::process::Command;
+use std::time::{Duration, SystemTime};
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64_URL;
 use serde_json::{Value, json};
 use token_authority::keystore::root_key::RootKey;
 use token_authority::keystore::seed::Seed;
-use token_authority_verifier::{
-    Digest, KeySet, Manifest, Root, SignedManifest, SignedRoot, Timestamp, Verified,
-};
+use token_authority_verifier::{Digest, KeySet, Manifest, Root, SignedManifest, SignedRoot, Verified, build};
 
-use super::holders::{Chain, Offline, time};
+use super::holders::{Chain, ENVIRONMENT, Offline, time};
 use crate::support::program::{Deployment, answer, complaint};
 
 /// A root of two of three, a published key set, and whatever an attacker makes of them.
@@ -51,29 +51,69 @@ impl Scene {
     }
 }
 
-/// What a build checks before it embeds: against the root, the version that its lock holds, and the plain set.
-fn embed(
-    scene: &Scene,
-    manifest: &[u8],
-    jwks: &[u8],
-    lock: Option<&Verified<Manifest>>,
-    now: Timestamp,
-) -> Result<KeySet, String> {
-    let root = scene.root();
-    let signed = SignedManifest::parse(manifest).map_err(|refusal| refusal.to_string())?;
-    let manifest = signed.verify(&root).map_err(|refusal| refusal.to_string())?;
-    if let Some(lock) = lock {
-        let is_same = (manifest.version, manifest.digest()) == (lock.version, lock.digest());
-        if !is_same {
-            manifest.follows(lock).map_err(|refusal| refusal.to_string())?;
-        }
-    }
-    if now >= manifest.build_before {
-        return Err("no build may embed it any more".to_owned());
-    }
-    manifest.matches(jwks).map_err(|refusal| refusal.to_string())
+/// What a build checks before it embeds, as `key-set embed` and build scripts do.
+fn embed(scene: &Scene, manifest: &[u8], jwks: &[u8]) -> Result<(), String> {
+    let root = fs::read(scene.offline.path("1.root.json")).unwrap();
+    let published =
+        build::Published { roots: vec![root], manifest: manifest.into(), jwks: jwks.into(), deny_list: None };
+    let policy = build::Policy {
+        environment: Some(ENVIRONMENT.to_owned()),
+        audience: None,
+        allow_development: false,
+        now: SystemTime::UNIX_EPOCH + Duration::from_secs(BUILT),
+    };
+    let trust = build::Trust::Root(scene.root().digest());
+    published.check(&trust, &policy).map(drop).map_err(|refusal| told(&refusal))
 }
 
+/// The whole story of a refusal.
+fn told(refusal: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(refusal), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+/// 2026-11-20T12:10:00Z, in seconds.
+const BUILT: u64 = 1_795_176_600;
+
+/// A backend's repository, into which sets are taken by the command line.
+struct Team<'a> {
+    scene: &'a Scene,
+    /// The folder that somebody serves them from.
+    mirror: std::path::PathBuf,
+}
+
+impl Team<'_> {
+    /// Shows the team a manifest and a plain set as the version `number`, at this time.
+    fn shown(
+        &self,
+        number: u32,
+        manifest: &str,
+        jwks: &str,
+        at: u64,
+        more: &[&str],
+    ) -> Result<Value, String> {
+        fs::write(self.mirror.join(format!("{number:04}.manifest.json")), manifest).unwrap();
+        fs::write(self.mirror.join(format!("{number:04}.jwks.json")), jwks).unwrap();
+        let (number, from) = (number.to_string(), self.mirror.display().to_string());
+        let mut command = Command::new(env!("CARGO_BIN_EXE_token-authority"));
+        command.args(["key-set", "embed", "--format", "json", "--from", &from, "--into", "embedded"]);
+        command.args(["--set-version", &number]).args(more).env_clear();
+        command.env("SOURCE_DATE_EPOCH", at.to_string()).current_dir(self.scene.offline.path(""));
+        let output = command.output().unwrap();
+        match output.status.code() {
+            Some(0) => Ok(serde_json::from_slice(&output.stdout).unwrap()),
+            _ => Err(complaint(&output)),
+        }
+    }
+
+    /// Everything that is embedded, byte for byte.
+    fn embedded(&self) -> Vec<(&'static str, Vec<u8>)> {
+        let folder = build::Folder::read(&self.scene.offline.path("embedded")).unwrap();
+        folder.files().map(|(name, bytes)| (name, bytes.to_vec())).collect()
+    }
+}
+
+/// Each through `key-set embed`, as a team's pipeline runs it.
 #[test]
 fn no_attack_gets_a_key_set_into_a_build() {
     let scene = Scene::new();
@@ -81,16 +121,19 @@ fn no_attack_gets_a_key_set_into_a_build() {
     let first = scene.signed(chain.manifest(1), &[0, 1]);
     fs::write(scene.offline.path("first.json"), first.to_canonical_json()).unwrap();
     chain.take(1, "first.json");
-    let lock = first.verify(&scene.root()).unwrap();
     let jwks = chain.keys.to_canonical_json();
+    let team = Team { scene: &scene, mirror: chain.folder.clone() };
+    let trust = ["--trust-root", chain.root_digest(), "--environment", ENVIRONMENT];
+    let taken = team.shown(1, &first.to_canonical_json(), &jwks, BUILT, &trust).unwrap();
+    assert_eq!(taken["lock"]["key_set_version"], 1, "{taken}");
+    let before = team.embedded();
     let second = |change: &dyn Fn(&mut Manifest)| {
         let mut manifest = chain.manifest(2);
+        manifest.prev = Some(first.digest());
         change(&mut manifest);
         manifest
     };
     let good = scene.signed(second(&|_| {}), &[0, 2]);
-    let now = time(good.unverified().created.unix() + 60);
-    embed(&scene, good.to_canonical_json().as_bytes(), jwks.as_bytes(), Some(&lock), now).unwrap();
 
     let stranger = RootKey::new(&Seed::generate().unwrap()).unwrap();
     let attacker_keys =
@@ -121,12 +164,11 @@ fn no_attack_gets_a_key_set_into_a_build() {
             "1 of the root's keys",
         ),
         ("the same key twice", twice, jwks.clone(), "has signed twice"),
-        ("rollback", first_again(&scene, &chain), jwks.clone(), "version is not the next"),
         (
-            "a version left out",
-            of(second(&|manifest| manifest.version = 3)),
+            "another set under the number of the last",
+            first_again(&scene, &chain),
             jwks.clone(),
-            "version is not the next",
+            "one of them is forged",
         ),
         (
             "fork",
@@ -163,7 +205,7 @@ fn no_attack_gets_a_key_set_into_a_build() {
             "another root",
             of(second(&|manifest| manifest.root_version = 2)),
             jwks.clone(),
-            "another version of the root",
+            "root 2 is missing",
         ),
         (
             "a longer life for a key",
@@ -180,12 +222,41 @@ fn no_attack_gets_a_key_set_into_a_build() {
         ("endless data", long(&good.to_canonical_json()), jwks.clone(), "larger than"),
     ];
     for (attack, manifest, jwks, reason) in table {
-        let refusal = embed(&scene, manifest.as_bytes(), jwks.as_bytes(), Some(&lock), now).unwrap_err();
+        let refusal = team.shown(2, &manifest, &jwks, BUILT, &[]).unwrap_err();
         assert!(refusal.contains(reason), "{attack}: {refusal}");
+        assert_eq!(team.embedded(), before, "{attack} left something behind");
     }
-    let frozen = time(good.unverified().build_before.unix());
-    let refusal = embed(&scene, good.to_canonical_json().as_bytes(), jwks.as_bytes(), Some(&lock), frozen);
-    assert!(refusal.unwrap_err().contains("no build"), "freeze");
+    let frozen = good.unverified().build_before.unix().unsigned_abs();
+    let refusal = team.shown(2, &good.to_canonical_json(), &jwks, frozen, &[]).unwrap_err();
+    assert!(refusal.contains("may be built with before"), "freeze: {refusal}");
+
+    // The real one is taken, and the one before it never again.
+    let taken = team.shown(2, &good.to_canonical_json(), &jwks, BUILT, &[]).unwrap();
+    assert_eq!((&taken["previous_version"], &taken["lock"]["key_set_version"]), (&json!(1), &json!(2)));
+    let refusal = team.shown(1, &first.to_canonical_json(), &jwks, BUILT, &[]).unwrap_err();
+    assert!(refusal.contains("embedding never goes back"), "rollback: {refusal}");
+}
+
+/// A root that was made for development is refused by a production build, however well everything fits.
+#[test]
+fn a_matching_root_for_development_gets_into_no_other_build() {
+    let scene = Scene::new();
+    let chain = scene.chain();
+    let key = RootKey::new(&Seed::generate().unwrap()).unwrap();
+    let root =
+        Root { development: true, keys: vec![key.public_key()], threshold: 1, ..(*scene.root()).clone() };
+    let root = key.sign(SignedRoot::new(root).unwrap()).unwrap();
+    fs::write(chain.folder.join("root/1.root.json"), root.to_canonical_json()).unwrap();
+    let manifest = key.sign(SignedManifest::new(chain.manifest(1)).unwrap()).unwrap().to_canonical_json();
+    let jwks = chain.keys.to_canonical_json();
+    let team = Team { scene: &scene, mirror: chain.folder };
+    let digest = root.digest().to_string();
+    let trust = ["--trust-root", &digest, "--environment", ENVIRONMENT];
+    let refusal = team.shown(1, &manifest, &jwks, BUILT, &trust).unwrap_err();
+    assert!(refusal.contains("made for development") && refusal.contains("--development"), "{refusal}");
+    assert!(!scene.offline.path("embedded").exists());
+    let taken = team.shown(1, &manifest, &jwks, BUILT, &[&trust[..], &["--development"]].concat()).unwrap();
+    assert_eq!(taken["development"], true, "{taken}");
 }
 
 #[test]
@@ -194,8 +265,7 @@ fn every_flipped_byte_and_every_other_spelling_of_a_manifest_is_refused() {
     let chain = scene.chain();
     let good = scene.signed(chain.manifest(1), &[0, 1]).to_canonical_json();
     let jwks = chain.keys.to_canonical_json();
-    let now = time(1_795_176_100);
-    let embed = |manifest: &[u8]| embed(&scene, manifest, jwks.as_bytes(), None, now);
+    let embed = |manifest: &[u8]| embed(&scene, manifest, jwks.as_bytes());
     embed(good.as_bytes()).unwrap();
     for at in 0..good.len() {
         for bit in [0x01, 0x20] {

@@ -37,6 +37,8 @@ pub enum Trust {
         /// Its deny list: kept while it is the latest. An issuer signs an unchanged list anew every hour, which
         /// would make two builds differ.
         deny_list: Option<Vec<u8>>,
+        /// Its manifest: the same version must be it, and the next one must follow it.
+        manifest: Option<Vec<u8>>,
     },
     /// With the root of this digest, which the person who embeds knows from elsewhere.
     Root(Digest),
@@ -92,8 +94,11 @@ impl Published {
         verified.matches(&self.jwks)?;
 
         // 2. Nothing goes back.
-        if let Trust::Lock { lock, .. } = trust {
+        if let Trust::Lock { lock, manifest, .. } = trust {
             goes_on(lock, &verified)?;
+            if let Some(embedded) = manifest {
+                self.follows(embedded, trust, &verified)?;
+            }
         }
 
         // 3. The deny list comes along.
@@ -120,6 +125,26 @@ impl Published {
         Ok(Embedding { set, folder })
     }
 
+    /// Checks a set against the one that is embedded. One that was left out in between leaves nothing to compare.
+    fn follows(
+        &self,
+        embedded: &[u8],
+        trust: &Trust,
+        manifest: &Verified<Manifest>,
+    ) -> Result<(), EmbeddingError> {
+        let embedded = SignedManifest::parse(embedded).map_err(ManifestError::from)?;
+        let (_, root) = self.follow(trust, embedded.unverified().root_version)?;
+        let embedded = embedded.verify(&root)?;
+        if manifest.version == embedded.version && manifest.digest() != embedded.digest() {
+            let (found, locked) = (manifest.digest(), embedded.digest());
+            return Err(EmbeddingError::Fork { version: manifest.version, found, locked });
+        }
+        if embedded.version.checked_add(1) == Some(manifest.version) {
+            manifest.follows(&embedded)?;
+        }
+        Ok(())
+    }
+
     /// The list to embed and its serial, which is never lower than the embedded one's.
     fn latest_deny_list(
         &self,
@@ -133,7 +158,7 @@ impl Published {
         };
         let offered = self.deny_list.as_ref().map(|jws| [jws.trim_ascii_end(), b"\n"].concat());
         let offered = offered.map(|jws| serial_of(&jws).map(|serial| (jws, serial))).transpose()?;
-        let Trust::Lock { lock: Lock { deny_list_serial: Some(locked), .. }, deny_list } = trust else {
+        let Trust::Lock { lock: Lock { deny_list_serial: Some(locked), .. }, deny_list, .. } = trust else {
             return Ok(offered);
         };
         match offered {

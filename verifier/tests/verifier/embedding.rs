@@ -52,7 +52,7 @@ fn root_trust(keys: &Keys) -> Trust {
 
 fn locked(embedding: &Embedding) -> Trust {
     let deny_list = embedding.folder.embedded().deny_list.map(<[u8]>::to_vec);
-    Trust::Lock { lock: embedding.set.lock().clone(), deny_list }
+    Trust::Lock { lock: embedding.set.lock().clone(), deny_list, manifest: None }
 }
 
 fn refused(outcome: Result<Embedding, EmbeddingError>) -> EmbeddingError {
