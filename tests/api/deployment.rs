@@ -247,6 +247,22 @@ async fn a_port_that_is_taken_is_refused_and_leaves_nothing_behind() {
     }
 }
 
+/// Clients and load balancers connect ahead of need.
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_on_which_nothing_was_asked_do_not_hold_a_stop_up() {
+    let mut deployment = Deployment::initialized().await;
+    deployment.set("TOKEN_AUTHORITY_SHUTDOWN_TIMEOUT", "10m");
+    let mut serving = deployment.serve();
+    let address = serving.base_url.strip_prefix("http://").unwrap().to_owned();
+    let never_asked = std::net::TcpStream::connect(&address).unwrap();
+    // One that asked before, and is kept for the next request.
+    let client = Client::new(&serving);
+    assert_eq!(client.get("/health/live").await.0, 200);
+    serving.terminate();
+    assert_eq!(serving.wait(), Some(0), "{}", serving.log_text());
+    drop(never_asked);
+}
+
 const SYNCS: usize = 16;
 
 /// How many syncs were taken and not yet answered, where none was answered before.

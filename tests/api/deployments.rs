@@ -7,6 +7,7 @@ use token_authority_verifier::DenyList;
 
 use crate::support::app::{TestApp, send};
 use crate::support::fleet::{Backend, Process, system};
+use crate::support::rotation::Operator;
 
 #[tokio::test]
 async fn a_process_that_verifies_proves_every_key_of_its_set() {
@@ -256,6 +257,18 @@ async fn a_checked_build_speaks_for_the_keys_in_it() {
     assert_eq!(record(&build).await.expect(StatusCode::OK), recorded, "a retry changes nothing");
     let unknown = json!({ "build": "2027.1", "key_set_version": 9, "key_set_digest": process.digest });
     record(&unknown).await.refused(StatusCode::CONFLICT, "keys/unknown_key_set");
+
+    // Arming the key of the next set raises the floor: this build may not be deployed any more.
+    let operator = Operator::of(&app);
+    let key = operator.generate().await;
+    operator.publish().await;
+    record(&build).await.expect(StatusCode::OK);
+    operator.arm(key).await;
+    let below = record(&build).await.refused(StatusCode::CONFLICT, "keys/below_floor");
+    assert_eq!((&below["floor"], &below["head"]), (&json!(2), &json!(2)));
+    // What runs goes on, and is told where the floor is.
+    let mut process = process;
+    assert_eq!(process.beat(&app).await["floor"], 2);
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ use token_authority_verifier::{Digest, Lock};
 
 use crate::support::app::{TestApp, beginning, send};
 use crate::support::fleet::Backend;
+use crate::support::rotation::Operator;
 
 /// A backend's repository.
 struct Repository {
@@ -149,6 +150,18 @@ async fn a_build_is_checked_before_it_is_deployed_and_the_check_is_recorded() {
     std::fs::write(team.path("token"), "tab_wrong").unwrap();
     let told = team.refused(&[record.as_slice(), &whose].concat()).await;
     assert!(told.contains("401"), "{told}");
+
+    // A build from before the key that was armed must not start again.
+    let operator = Operator::of(&app);
+    let key = operator.generate().await;
+    operator.publish().await;
+    operator.arm(key).await;
+    let told = team.refused(&["check-deploy", "--url", url, "--embedded", "keys"]).await;
+    assert!(told.contains("floor") || told.contains("lowest"), "{told}");
+    std::fs::write(team.path("token"), &backend.token).unwrap();
+    team.refused(&[record.as_slice(), &whose].concat()).await;
+    team.json(&["embed", "--from", url, "--into", "keys", "--development"]).await;
+    assert_eq!(team.json(&["check-deploy", "--url", url, "--embedded", "keys"]).await["floor"], 2);
 }
 
 #[tokio::test]

@@ -126,6 +126,92 @@ async fn a_claim_that_nobody_signed_makes_no_safe_mode_and_the_next_signed_set_i
     assert_eq!(drill.state_of(&standby), "published");
 }
 
+/// Nothing but a signed deny list tells that the database is an old copy.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deny_list_that_is_newer_than_the_database_makes_safe_mode_and_the_key_stays_dead() {
+    let mut drill = Drill::new().await;
+    let [first, standby] = drill.access_keys();
+    drill.keys(&["arm", &standby]);
+    let backup = drill.back_up().await;
+    drill.keys(&["compromise", &first, "--yes", "--reason", "a drill"]);
+    let mut serving = drill.serve();
+    drill.until_anchored("deny-list.jws", |list| list["serial"] == 1).await;
+    stop(&mut serving);
+    fs::remove_file(drill.anchor("audit-checkpoint.jws")).unwrap();
+
+    drill.deployment.restore(backup);
+    let serving = drill.serve();
+    let client = Client::new(&serving);
+    drill
+        .refuses_everything(&client, "deny list 1 was signed; this database knows no later one than 0")
+        .await;
+    assert_eq!(drill.state_of(&first), "active", "the copy has forgotten it");
+    let recovered = drill.recover(&["--without-audit", "the export is lost", "--yes"]);
+    assert_eq!((&recovered["head"], &recovered["adopted"]), (&json!(1), &json!([])), "{recovered}");
+    until(&client, 200).await;
+    assert_eq!((drill.state_of(&first), drill.state_of(&standby)), ("revoked".into(), "active".into()));
+    assert_eq!(drill.signs(&client).await, standby);
+}
+
+/// Nothing but a signed checkpoint of the audit tells it: no key was touched after the copy.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_checkpoint_that_is_newer_than_the_database_makes_safe_mode_and_revocations_come_back() {
+    let mut drill = Drill::new().await;
+    let [first, _] = drill.access_keys();
+    let backup = drill.back_up().await;
+    let mut serving = drill.serve();
+    drill.revoke_license(&Client::new(&serving)).await;
+    let end = drill.audit_end().await;
+    drill
+        .until_anchored("audit-checkpoint.jws", |checkpoint| checkpoint["sequence"].as_i64() >= Some(end))
+        .await;
+    stop(&mut serving);
+    let export = drill.export();
+
+    drill.deployment.restore(backup);
+    let serving = drill.serve();
+    let client = Client::new(&serving);
+    drill.refuses_everything(&client, "the audit was signed up to event").await;
+    let without = drill.deployment.run(&["recover"]);
+    assert!(complaint(&without).contains("--audit FILE"), "{}", complaint(&without));
+    let recovered = drill.recover(&["--audit", &export]);
+    assert_eq!(recovered["done_again"], json!({"license.revoke": 1}), "{recovered}");
+    until(&client, 200).await;
+    assert_eq!(drill.signs(&client).await, first, "nobody touched the keys");
+    let (status, refused) = client.post_as(&drill.loses, "/v1/sync", &json!({"version": "18.5.0"})).await;
+    assert_eq!((status, &refused["code"]), (403, &json!("license_revoked")));
+}
+
+/// The root has signed the next key set, and it changes nothing of who signs: that takes no drill.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signed_key_set_that_follows_the_head_and_changes_no_signer_is_adopted() {
+    let mut drill = Drill::new().await;
+    let [first, _] = drill.access_keys();
+    drill.keys(&["generate"]);
+    let third = drill.kid_in("generated");
+    let backup = drill.back_up().await;
+    drill.keys(&["publish"]);
+    let published = fs::read(drill.deployment.path("keys/staging/0002.manifest.json")).unwrap();
+
+    drill.deployment.restore(backup);
+    let serving = drill.serve();
+    let client = Client::new(&serving);
+    until(&client, 200).await;
+    assert!(serving.log_text().contains("it is adopted"), "{}", serving.log_text());
+    let (_, key_sets) = client.get("/v1/key-sets").await;
+    assert_eq!(key_sets["head"], 2, "{key_sets}");
+    assert_eq!(drill.signs(&client).await, first);
+    assert_eq!(drill.state_of(&third), "published");
+    assert_eq!(fs::read(drill.deployment.path("keys/staging/0002.manifest.json")).unwrap(), published);
+
+    // The chain goes on from it, and the key that it brought can sign.
+    drill.keys(&["arm", &third]);
+    drill.keys(&["activate", &third]);
+    assert_eq!(drill.signs(&client).await, third);
+    let verified = answer(&drill.deployment.run(&["audit", "verify", "--format", "json"]));
+    assert_eq!(verified["valid"], true, "{verified}");
+}
+
 /// A deployment with two activated instances and a folder of anchors.
 struct Drill {
     deployment: Deployment,
@@ -176,9 +262,7 @@ impl Drill {
     }
 
     fn kid_in(&self, state: &str) -> String {
-        let keys = self.listed();
-        let found = keys.iter().find(|key| key["purpose"] == "access_tokens" && key["state"] == state);
-        found.unwrap_or_else(|| panic!("no key is {state}: {keys:?}"))["kid"].as_str().unwrap().to_owned()
+        self.deployment.access_key(state)
     }
 
     fn state_of(&self, kid: &str) -> String {
@@ -207,6 +291,50 @@ impl Drill {
         serde_json::from_slice::<Value>(&header).unwrap()["kid"].as_str().unwrap().to_owned()
     }
 
+    fn anchor(&self, name: &str) -> std::path::PathBuf {
+        self.deployment.path("anchors").join(name)
+    }
+
+    /// What a kept document says.
+    fn anchored(&self, name: &str) -> Option<Value> {
+        use base64::Engine;
+        let jws = fs::read_to_string(self.anchor(name)).ok()?;
+        let payload = base64::prelude::BASE64_URL_SAFE_NO_PAD.decode(jws.split('.').nth(1)?).ok()?;
+        serde_json::from_slice(&payload).ok()
+    }
+
+    /// The number of the last event of the audit.
+    async fn audit_end(&self) -> i64 {
+        let mut connection = self.deployment.connection().await;
+        let end = sqlx::query_scalar("select max(sequence) from events");
+        end.fetch_one(&mut connection).await.unwrap()
+    }
+
+    /// Polls a kept document until it says so.
+    async fn until_anchored(&self, name: &str, says: impl Fn(&Value) -> bool) {
+        let started = Instant::now();
+        while !self.anchored(name).is_some_and(|document| says(&document)) {
+            assert!(started.elapsed() < PATIENCE, "{name}: {:?}", self.anchored(name));
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// In safe mode for this reason: readiness is red, nothing is minted, no key changes.
+    async fn refuses_everything(&self, client: &Client, reason: &str) {
+        let (status, ready) = client.get("/health/ready").await;
+        assert_eq!(status, 503, "{ready}");
+        assert!(ready.to_string().contains(reason), "{ready}");
+        let (status, _) = client.post_as(&self.keeps, "/v1/sync", &json!({"version": "18.5.0"})).await;
+        assert_eq!(status, 503, "nothing is minted");
+        let refused = self.try_keys(&["generate"]);
+        assert_eq!(refused.status.code(), Some(1));
+        assert!(complaint(&refused).contains("safe mode"), "{}", complaint(&refused));
+    }
+
+    fn recover(&self, arguments: &[&str]) -> Value {
+        answer(&self.deployment.run(&[&["recover", "--format", "json"], arguments].concat()))
+    }
+
     fn export(&self) -> String {
         let path = self.deployment.path("audit.jsonl").display().to_string();
         let exported = self.deployment.run(&["audit", "export", "--output", &path]);
@@ -228,7 +356,10 @@ async fn until(client: &Client, status: u16) {
         if is == status {
             return;
         }
-        assert!(started.elapsed() < Duration::from_secs(30), "{is}: {body}");
+        assert!(started.elapsed() < PATIENCE, "{is}: {body}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
+
+/// The service looks every few seconds; the machine may have much else to do.
+const PATIENCE: Duration = Duration::from_secs(60);

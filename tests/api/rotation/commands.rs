@@ -148,6 +148,50 @@ async fn a_draft_goes_to_the_roots_holders_and_comes_back_as_the_next_key_set() 
     assert!(operator.path("keys/staging/0002.manifest.json").exists());
 }
 
+/// Two operators at two keyboards: whatever both ask for happens once, and whoever comes second is told.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_command_lines_at_once_change_everything_once() {
+    let operator = Operator::new("development").await;
+    let changed = |answers: [Value; 2]| answers.iter().filter(|answer| answer["changed"] == true).count();
+
+    // Two keys are made; of two publications of all that waits, each key is in exactly one.
+    let made = operator.at_once([&["keys", "generate"], &["keys", "generate"]]).map(|done| done.unwrap());
+    let kids: Vec<String> = made.iter().map(|made| made["kid"].as_str().unwrap().to_owned()).collect();
+    assert_ne!(kids[0], kids[1]);
+    let published = operator.at_once([&["keys", "publish"], &["keys", "publish"]]);
+    for refused in published.iter().filter_map(|done| done.as_ref().err()) {
+        assert!(refused.contains("keys/") || refused.contains("changed"), "{refused}");
+    }
+    assert!(published.iter().any(Result::is_ok), "{published:?}");
+    assert_eq!(operator.audited("key_set.recorded").await, 2, "key sets 1 and 2");
+    for kid in &kids {
+        assert_eq!(operator.key(kid)["state"], "published");
+    }
+
+    let [a, b] = [kids[0].as_str(), kids[1].as_str()];
+    let armed = operator.at_once([&["keys", "arm", a], &["keys", "arm", a]]).map(|done| done.unwrap());
+    assert_eq!(changed(armed), 1);
+    operator.json(&["keys", "arm", b]);
+    let before = operator.audited("key.activated").await;
+    let activated = operator.at_once([&["keys", "activate", a], &["keys", "activate", a]]);
+    assert_eq!(changed(activated.map(|done| done.unwrap())), 1);
+    assert_eq!(operator.audited("key.activated").await, before + 1);
+
+    // One takes the key away that the other lets sign: in whichever order, it ends revoked, and never signs.
+    let raced = operator.at_once([&["keys", "compromise", b, "--yes"], &["keys", "activate", b]]);
+    assert!(raced[0].is_ok(), "{raced:?}");
+    assert_eq!(operator.key(b)["state"], "revoked");
+    let keys = operator.json(&["keys", "list"]);
+    let active = keys["keys"].as_array().unwrap().iter();
+    let active = active.filter(|key| key["purpose"] == "access_tokens" && key["state"] == "active").count();
+    assert!(active <= 1, "{keys}");
+    let ended = operator.at_once([&["keys", "compromise", a, "--yes"], &["keys", "compromise", a, "--yes"]]);
+    // It was demoted, and ended, by the activation that was raced, or is revoked now.
+    assert!(changed(ended.map(|done| done.unwrap())) <= 1);
+    let verified = operator.json(&["audit", "verify"]);
+    assert_eq!(verified["valid"], true, "{verified}");
+}
+
 const KID: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
 /// A deployment and whoever types its commands.
@@ -188,6 +232,32 @@ impl Operator {
             .env("TOKEN_AUTHORITY_ROOT_KEY_FILE", self.path("root.pem"))
             .output()
             .unwrap()
+    }
+
+    /// Runs two commands as two processes that start at the same time; the answer of each, or why it was refused.
+    fn at_once(&self, commands: [&[&str]; 2]) -> [Result<Value, String>; 2] {
+        let run = |arguments: &[&str]| {
+            let output = self.run(&[arguments, &["--format", "json"]].concat());
+            let told = String::from_utf8_lossy(&output.stderr).into_owned();
+            match output.status.code() {
+                Some(0) => Ok(serde_json::from_slice(&output.stdout).unwrap()),
+                Some(1) => Err(told),
+                other => panic!("{arguments:?}: {other:?}: {told}"),
+            }
+        };
+        let [one, other] = commands;
+        std::thread::scope(|scope| {
+            let one = scope.spawn(|| run(one));
+            let other = run(other);
+            [one.join().unwrap(), other]
+        })
+    }
+
+    /// How many rows the audit has of this change.
+    async fn audited(&self, action: &str) -> i64 {
+        let mut connection = self.database.connection().await;
+        let count = sqlx::query_scalar("select count(*) from audit_events where action = $1").bind(action);
+        count.fetch_one(&mut connection).await.unwrap()
     }
 
     fn json(&self, arguments: &[&str]) -> Value {
