@@ -37,19 +37,27 @@ use crate::request::{Headers, RequestError, RequestVerifier, system_clock};
 pub struct RequireToken {
     requests: RequestVerifier,
     clock: fn() -> SystemTime,
+    observer: fn(&RequestError),
 }
 
 impl RequireToken {
     /// Lets pass what `requests` accepts, by the system's clock.
     #[must_use]
     pub fn new(requests: RequestVerifier) -> Self {
-        Self { requests, clock: system_clock }
+        Self { requests, clock: system_clock, observer: |_| {} }
     }
 
     /// Judges by another clock, for tests.
     #[must_use]
     pub fn with_clock(mut self, clock: fn() -> SystemTime) -> Self {
         self.clock = clock;
+        self
+    }
+
+    /// Tells each refusal, for logs and counters. Nothing of the token is in it.
+    #[must_use]
+    pub fn with_observer(mut self, observer: fn(&RequestError)) -> Self {
+        self.observer = observer;
         self
     }
 }
@@ -89,7 +97,7 @@ where
     forward_ready!(service);
 
     fn call(&self, mut request: ServiceRequest) -> Self::Future {
-        let RequireToken { requests, clock } = &self.judge;
+        let RequireToken { requests, clock, observer } = &self.judge;
         match requests.judge(request.headers(), clock()) {
             Ok(claims) => {
                 request.extensions_mut().insert::<Arc<Claims>>(claims);
@@ -97,6 +105,7 @@ where
                 Box::pin(async move { Ok(served.await?.map_into_left_body()) })
             }
             Err(refusal) => {
+                observer(&refusal);
                 let answer = answer(requests, &refusal);
                 Box::pin(async move {
                     drain(&mut request).await;

@@ -33,19 +33,27 @@ use crate::request::{Headers, RequestError, RequestVerifier, system_clock};
 pub struct RequireTokenLayer {
     requests: RequestVerifier,
     clock: fn() -> SystemTime,
+    observer: fn(&RequestError),
 }
 
 impl RequireTokenLayer {
     /// Lets pass what `requests` accepts, by the system's clock.
     #[must_use]
     pub fn new(requests: RequestVerifier) -> Self {
-        Self { requests, clock: system_clock }
+        Self { requests, clock: system_clock, observer: |_| {} }
     }
 
     /// Judges by another clock, for tests.
     #[must_use]
     pub fn with_clock(mut self, clock: fn() -> SystemTime) -> Self {
         self.clock = clock;
+        self
+    }
+
+    /// Tells each refusal, for logs and counters. Nothing of the token is in it.
+    #[must_use]
+    pub fn with_observer(mut self, observer: fn(&RequestError)) -> Self {
+        self.observer = observer;
         self
     }
 }
@@ -79,13 +87,16 @@ where
     }
 
     fn call(&mut self, mut request: Request<A>) -> Self::Future {
-        let RequireTokenLayer { requests, clock } = &self.judge;
+        let RequireTokenLayer { requests, clock, observer } = &self.judge;
         match requests.judge(request.headers(), clock()) {
             Ok(claims) => {
                 request.extensions_mut().insert::<Arc<Claims>>(claims);
                 Either::Left(self.service.call(request))
             }
-            Err(refusal) => Either::Right(ready(Ok(answer(requests, &refusal)))),
+            Err(refusal) => {
+                observer(&refusal);
+                Either::Right(ready(Ok(answer(requests, &refusal))))
+            }
         }
     }
 }
