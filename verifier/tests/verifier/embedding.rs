@@ -13,11 +13,11 @@ use token_authority_verifier::{
 
 use crate::fixture::{AUDIENCE, DAY, ENVIRONMENT, Key, Keys, NOW, claims, sign_by, time, timestamp};
 
-fn policy() -> Policy {
+pub(crate) fn policy() -> Policy {
     Policy { environment: None, audience: None, allow_development: false, now: time(NOW) }
 }
 
-fn published(keys: &Keys, manifest: Manifest) -> Published {
+pub(crate) fn published(keys: &Keys, manifest: Manifest) -> Published {
     let signed = sign_by(SignedManifest::new(manifest).unwrap(), &[&keys.root[0], &keys.root[2]]);
     Published {
         roots: vec![keys.signed_root().to_canonical_json().into_bytes()],
@@ -27,7 +27,7 @@ fn published(keys: &Keys, manifest: Manifest) -> Published {
     }
 }
 
-fn version(keys: &Keys, version: u32) -> Manifest {
+pub(crate) fn version(keys: &Keys, version: u32) -> Manifest {
     let prev = (version > 1).then(|| Digest::of(b"the one before"));
     Manifest { version, prev, ..keys.manifest() }
 }
@@ -46,7 +46,7 @@ fn deny_list(keys: &Keys, serial: u64, created: i64, by: &Key) -> Vec<u8> {
     compact(input, &signature).into_bytes()
 }
 
-fn root_trust(keys: &Keys) -> Trust {
+pub(crate) fn root_trust(keys: &Keys) -> Trust {
     Trust::Root(keys.verified_root().digest())
 }
 

@@ -29,6 +29,11 @@ pub(crate) fn signed_part(token: &str) -> &str {
     token.rsplit_once('.').unwrap().0
 }
 
+/// The same for signatures of any length, as RSA's are.
+pub(crate) fn signature_of_any_length(token: &str) -> Vec<u8> {
+    URL_SAFE_NO_PAD.decode(token.rsplit_once('.').unwrap().1).unwrap()
+}
+
 pub(crate) fn signature_of(token: &str) -> [u8; 64] {
     URL_SAFE_NO_PAD.decode(token.rsplit_once('.').unwrap().1).unwrap().try_into().unwrap()
 }

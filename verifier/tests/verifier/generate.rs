@@ -1,9 +1,11 @@
 //! Makes the vectors: what a verifier must accept and refuse, for every language.
 
 mod claims_cases;
+mod deny_list_cases;
 mod document_cases;
 mod header_cases;
 mod key_cases;
+mod rs256_cases;
 mod signature_cases;
 mod text_cases;
 mod time_cases;
@@ -22,6 +24,7 @@ pub(crate) fn files() -> Vec<(&'static str, String)> {
     let keys = Keys::new();
     vec![
         ("claims.json", tokens("what a token says", claims_cases::cases(&keys))),
+        ("deny_lists.json", pretty(&deny_list_cases::deny_lists(&keys))),
         ("headers.json", tokens("what its header says", header_cases::cases(&keys))),
         ("jwks.json", keys.key_set().to_canonical_json()),
         ("key_sets.json", pretty(&document_cases::key_sets(&keys))),
@@ -29,6 +32,8 @@ pub(crate) fn files() -> Vec<(&'static str, String)> {
         ("manifest.json", keys.signed_manifest().to_canonical_json()),
         ("manifests.json", pretty(&document_cases::manifests(&keys))),
         ("root.json", keys.signed_root().to_canonical_json()),
+        ("rs256.json", tokens("the RSA key or algorithm, beside rs256_jwks.json", rs256_cases::cases(&keys))),
+        ("rs256_jwks.json", rs256_cases::key_set(&keys).to_canonical_json()),
         ("setup.json", pretty(&setup(&keys))),
         ("signatures.json", tokens("its signature", signature_cases::cases(&keys))),
         ("text.json", tokens("its text, before anything is decoded", text_cases::cases(&keys))),

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails where it stands")]
 
+#[cfg(feature = "build")]
+mod cargo_builds;
 mod chains;
 #[cfg(feature = "build")]
 mod embedding;
@@ -15,4 +17,5 @@ mod middleware;
 mod properties;
 mod reasons;
 mod requests;
+mod rsa;
 mod vectors;

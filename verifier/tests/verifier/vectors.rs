@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use token_authority_verifier::{
-    Claims, Digest, KeySet, LiveVerifier, Manifest, Reason, Root, SignedManifest, SignedRoot, Unverified,
-    Verified, Verifier,
+    Claims, DenyList, Digest, KeySet, LiveVerifier, Manifest, Reason, Root, SignedManifest, SignedRoot,
+    Unverified, Verified, Verifier,
 };
 
 use crate::fixture::time;
@@ -110,6 +110,25 @@ fn every_token_gets_its_verdict() {
     assert!(seen.len() > 150, "{} cases", seen.len());
 }
 
+/// A build without the feature refuses whatever names an RSA key and its algorithm.
+#[test]
+fn every_token_beside_rsa_keys_gets_its_verdict() {
+    let setup: Setup = serde_json::from_str(&read("setup.json")).unwrap();
+    let keys = KeySet::parse(read("rs256_jwks.json").as_bytes()).unwrap();
+    let verifier = Verifier::from_key_set(&keys, setup.issuer, setup.audience);
+    let tokens: Tokens = serde_json::from_str(&read("rs256.json")).unwrap();
+    assert!(tokens.cases.len() > 25, "{} cases", tokens.cases.len());
+    for case in tokens.cases {
+        let verdict = verifier.verify(&case.token, time(case.now));
+        let code = verdict.as_ref().map_or_else(|refusal| refusal.code(), |_| "valid");
+        if cfg!(not(feature = "rs256")) && code == "alg_unsupported" {
+            continue;
+        }
+        assert_eq!(code, case.expect, "{}: {verdict:?}", case.name);
+        assert_eq!(verdict.ok(), case.claims, "{}", case.name);
+    }
+}
+
 /// Every code has a token that gets it, and a line in the page on tokens.
 #[test]
 fn every_code_is_tried_and_documented() {
@@ -176,6 +195,48 @@ fn every_manifest_gets_its_verdict() {
         manifest.matches(read("jwks.json").as_bytes()).map_err(|error| format!("{error:?}"))?;
         Ok(())
     });
+}
+
+#[derive(Deserialize)]
+struct DenyLists {
+    cases: Vec<DenyListCase>,
+}
+
+#[derive(Deserialize)]
+struct DenyListCase {
+    name: String,
+    now: i64,
+    document: String,
+    accepted: bool,
+    denies: Option<Vec<serde_json::Value>>,
+}
+
+#[test]
+fn every_deny_list_gets_its_verdict_and_denies_what_it_says() {
+    let setup: Setup = serde_json::from_str(&read("setup.json")).unwrap();
+    let manifest = manifest(&root(setup.root_digest));
+    let lists: DenyLists = serde_json::from_str(&read("deny_lists.json")).unwrap();
+    for case in lists.cases {
+        let verdict = DenyList::verify(&case.document, &manifest, time(case.now));
+        assert_eq!(verdict.is_ok(), case.accepted, "{}: {verdict:?}", case.name);
+        let live =
+            LiveVerifier::new(manifest.clone(), read("jwks.json").as_bytes(), &*setup.audience).unwrap();
+        assert_eq!(
+            live.take_deny_list(&case.document, time(case.now)).is_ok(),
+            case.accepted,
+            "{}",
+            case.name
+        );
+        let denied = verdict.ok().map(|list| {
+            let denials = list.denials(time(case.now)).map(|denial| (denial.kid, denial.iat_after));
+            denials.map(|denial| serde_json::to_value(denial).unwrap()).collect::<Vec<_>>()
+        });
+        let expected = case.denies.map(|entries| {
+            let pairs = entries.iter().map(|entry| serde_json::json!([entry["kid"], entry["iat_after"]]));
+            pairs.collect::<Vec<_>>()
+        });
+        assert_eq!(denied, expected, "{}", case.name);
+    }
 }
 
 /// A canonical document is written exactly as it was read.
