@@ -5,37 +5,47 @@ import { randomUUID } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { Refused } from './verifier.mjs'
 
-const RETRY_SECONDS = 30
+// Twice as long after each failure, up to a usual beat.
+const SHORTEST_RETRY_SECONDS = 1
+const LONGEST_RETRY_SECONDS = 30
 // As often as the issuer signs the deny list anew.
 const DENY_LIST_AGE = 3600
 
 /** Reports this process, from AUTHORITY_URL, BACKEND_TOKEN_FILE and BUILD. */
 export class Reporter {
   #verifier
+  #enforces
   #authorization
   #deployment
   #timer
+  #retrySeconds = SHORTEST_RETRY_SECONDS
   /** The floor, if this build is below it: then it does not begin to serve. */
   belowFloor
 
-  constructor(verifier, backend) {
+  constructor(verifier, contract) {
     this.#verifier = verifier
+    this.#enforces = contract.unit_primitives
     this.#authorization = `Bearer ${readFileSync(process.env.BACKEND_TOKEN_FILE, 'utf8').trim()}`
     // New at each start: a process that was started again has to prove its keys again.
-    this.#deployment = `/v1/backends/${backend}/deployments/${randomUUID()}`
+    this.#deployment = `/v1/backends/${contract.backend}/deployments/${randomUUID()}`
   }
 
   async run(verdicts = [], first = true) {
-    let wait = RETRY_SECONDS
-    let next = []
+    let wait
+    let next
     try {
       const beat = await this.#beat(verdicts, first)
       next = await Promise.all(beat.probes.map((probe) => this.#verdict(probe)))
       // The first verdicts are told at once: a deployment is proved in seconds.
       wait = first ? 1 : beat.beat_seconds
       first = false
+      this.#retrySeconds = SHORTEST_RETRY_SECONDS
     } catch (error) {
       console.error(`could not report, going on with what there is: ${error.cause ?? error}`)
+      // Verdicts that did not arrive are told again: the issuer remembers its last questions.
+      next = error.status ? [] : verdicts
+      wait = this.#retrySeconds
+      this.#retrySeconds = Math.min(wait * 2, LONGEST_RETRY_SECONDS)
     }
     this.#timer = setTimeout(() => this.run(next, first), wait * 1000)
   }
@@ -55,6 +65,7 @@ export class Reporter {
       verifier: 'jose (Node.js)',
       algorithms: ['EdDSA'],
       deny_list_serial: this.#verifier.denyList?.serial ?? null,
+      enforces: this.#enforces,
       probe_results: verdicts,
     }
     const headers = { 'content-type': 'application/json' }
@@ -67,9 +78,17 @@ export class Reporter {
     }
     const held = this.#verifier.denyList
     if (!held || held.serial < beat.deny_list_serial || Date.now() / 1000 - held.created > DENY_LIST_AGE) {
-      await this.#verifier.takeDenyList(await (await this.#fetch('/v1/deny-list')).text())
+      // The next beat tries again.
+      await this.#readDenyList().catch((error) =>
+        console.error(`could not read the deny list, going on with the last one: ${error.cause ?? error}`),
+      )
     }
     return beat
+  }
+
+  async #readDenyList() {
+    const answer = await this.#fetch('/v1/deny-list')
+    await this.#verifier.takeDenyList(await answer.text())
   }
 
   /** The very function that verifies tokens, with the `typ` as the only difference. */
@@ -87,7 +106,8 @@ export class Reporter {
     const headers = { ...options.headers, authorization: this.#authorization }
     const signal = AbortSignal.timeout(10_000)
     const answer = await fetch(new URL(path, process.env.AUTHORITY_URL), { ...options, headers, signal })
-    if (!answer.ok) throw new Error(`${answer.status}: ${await answer.text()}`)
+    const { ok, status } = answer
+    if (!ok) throw Object.assign(new Error(`${status}: ${await answer.text()}`), { status })
     return answer
   }
 }

@@ -10,7 +10,7 @@ const here = (name) => fileURLToPath(new URL(name, import.meta.url))
 const contract = JSON.parse(readFileSync(here('contract.json'), 'utf8'))
 // This backend's `jwt_aud` in the catalog.
 const verifier = await Verifier.open(process.env.KEY_SET ?? here('keys/example'), 'gitlab-ai-gateway')
-const reporter = process.env.AUTHORITY_URL ? new Reporter(verifier, contract.backend) : undefined
+const reporter = process.env.AUTHORITY_URL ? new Reporter(verifier, contract) : undefined
 
 const routes = {
   '/completions': permitting('complete_code', answer),
@@ -59,8 +59,10 @@ const server = createServer(async (request, response) => {
 })
 
 const [host, port] = (process.env.LISTEN ?? '127.0.0.1:8083').split(':')
-server.listen(Number(port), host)
-reporter?.run()
+server.listen(Number(port), host, () => {
+  console.error(`serving on http://${host}:${server.address().port}`)
+  reporter?.run()
+})
 
 process.once('SIGTERM', async () => {
   server.close()

@@ -129,6 +129,10 @@ export class Verifier {
     if (protectedHeader.typ !== 'deny-list+jws' || listed.issuer !== issuer || listed.environment !== environment) {
       throw new Error('the deny list is another issuer’s or environment’s')
     }
+    const isEntry = ({ kid, until }) => typeof kid === 'string' && secondsOf(until) > 0
+    if (!Number.isInteger(listed.serial) || !(secondsOf(listed.created) > 0) || !listed.entries.every(isEntry)) {
+      throw new Error('this is not a deny list')
+    }
     for (const { kid, iat_after, until } of listed.entries) this.#deny(kid, iat_after, until)
     if (!(listed.serial < this.denyList?.serial)) {
       this.denyList = { serial: listed.serial, created: secondsOf(listed.created) }

@@ -19,7 +19,7 @@ HERE = Path(__file__).parent
 CONTRACT = json.loads((HERE / "contract.json").read_text())
 # This backend's `jwt_aud` in the catalog.
 verifier = Verifier(os.environ.get("KEY_SET", HERE / "keys/example"), "gitlab-ai-gateway")
-reporter = Reporter(verifier, CONTRACT["backend"]) if "AUTHORITY_URL" in os.environ else None
+reporter = Reporter(verifier, CONTRACT) if "AUTHORITY_URL" in os.environ else None
 log = logging.getLogger("backend")
 
 

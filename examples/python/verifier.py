@@ -124,6 +124,8 @@ class Verifier:
         listed = json.loads(signed["payload"])
         if (listed["issuer"], listed["environment"]) != (self.lock["issuer"], self.lock["environment"]):
             raise ValueError("the deny list is another issuer's or environment's")
+        if not isinstance(listed["serial"], int):
+            raise ValueError("this is not a deny list")
         for entry in listed["entries"]:
             self._deny(entry["kid"], entry.get("iat_after"), entry["until"])
         if self.deny_list_serial is None or listed["serial"] >= self.deny_list_serial:

@@ -1,6 +1,5 @@
 //! A backend that serves whoever brings a token that permits it: three routes, one unit primitive each.
 
-mod permitted;
 mod reporting;
 
 use std::error::Error;
@@ -10,11 +9,11 @@ use std::time::SystemTime;
 
 use actix_web::{App, HttpResponse, HttpServer, web};
 use serde_json::json;
-use token_authority_verifier::RequestVerifier;
+use token_authority_verifier::actix::RequireToken;
+use token_authority_verifier::{Claims, RequestError, RequestVerifier};
 use tracing_subscriber::EnvFilter;
 
 use embedded::unit_primitives::{COMPLETE_CODE, DUO_CHAT, GENERATE_COMMIT_MESSAGE};
-use permitted::Permitted;
 use reporting::{Fitness, Reporter};
 
 /// The key set and the contract, from the build.
@@ -45,8 +44,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let requests = RequestVerifier::new(verifier);
     let serving = HttpServer::new(move || {
         let route = |path: &str, unit_primitive: &'static str| {
-            let requests = requests.clone().permitting(unit_primitive);
-            web::resource(path).app_data(web::Data::new(requests)).route(web::get().to(answer))
+            let permitted = RequireToken::new(requests.clone().permitting(unit_primitive));
+            web::resource(path).wrap(permitted.with_observer(log_refusal)).route(web::get().to(answer))
         };
         App::new()
             .app_data(web::Data::new(fitness.clone()))
@@ -56,7 +55,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
             .service(route("/commit-message", GENERATE_COMMIT_MESSAGE))
     });
     let listen = std::env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:8081".to_owned());
-    serving.workers(2).bind(&listen)?.run().await?;
+    let serving = serving.workers(2).bind(&listen)?;
+    for address in serving.addrs() {
+        tracing::info!("serving on http://{address}");
+    }
+    serving.run().await?;
 
     // 4. A process that says goodbye holds no rotation up.
     if let Some(reporting) = reporting {
@@ -69,8 +72,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// Here the work would be done. The instance is who the token says.
-async fn answer(Permitted(claims): Permitted) -> HttpResponse {
+async fn answer(claims: web::ReqData<Arc<Claims>>) -> HttpResponse {
     HttpResponse::Ok().json(json!({ "instance": claims.sub, "realm": claims.gitlab_realm }))
+}
+
+fn log_refusal(refusal: &RequestError) {
+    tracing::info!(code = refusal.code(), "refused: {refusal}");
 }
 
 /// Whether requests should be sent here.

@@ -56,6 +56,7 @@ struct Report<'a> {
     verifier: &'static str,
     algorithms: [&'static str; 1],
     deny_list_serial: Option<u64>,
+    enforces: &'static [&'static str],
     probe_results: &'a [Verdict],
 }
 
@@ -100,6 +101,7 @@ impl Reporter {
     pub(crate) async fn run(self) {
         let mut verdicts = Vec::new();
         let mut first = true;
+        let mut retry_seconds = SHORTEST_RETRY_SECONDS;
         loop {
             let wait = match self.beat(&verdicts, first).await {
                 Ok(beat) => {
@@ -107,12 +109,18 @@ impl Reporter {
                     // The first verdicts are told at once: a deployment is proved in seconds.
                     let wait = if first { 1 } else { beat.beat_seconds };
                     first = false;
+                    retry_seconds = SHORTEST_RETRY_SECONDS;
                     wait
                 }
                 Err(error) => {
                     tracing::warn!("could not report, going on with what there is: {error}");
-                    verdicts.clear();
-                    RETRY_SECONDS
+                    // Verdicts that did not arrive are told again: the issuer remembers its last questions.
+                    if !error.is::<reqwest::Error>() {
+                        verdicts.clear();
+                    }
+                    let wait = retry_seconds;
+                    retry_seconds = (retry_seconds * 2).min(LONGEST_RETRY_SECONDS);
+                    wait
                 }
             };
             sleep(Duration::from_secs(wait)).await;
@@ -135,6 +143,7 @@ impl Reporter {
             verifier: "token-authority-verifier (Rust)",
             algorithms: ["EdDSA"],
             deny_list_serial: self.verifier.deny_list(now()).serial,
+            enforces: embedded::ENFORCES,
             probe_results: verdicts,
         };
         let request = self.client.put(self.deployment()?).bearer_auth(&self.token).json(&report);
@@ -157,7 +166,10 @@ impl Reporter {
         let held = self.verifier.deny_list(now());
         let is_newer = held.serial.is_none_or(|serial| serial < beat.deny_list_serial);
         if is_newer || held.age.is_none_or(|age| age > DENY_LIST_AGE) {
-            self.fetch_deny_list().await?;
+            // The next beat tries again.
+            if let Err(error) = self.fetch_deny_list().await {
+                tracing::warn!("could not read the deny list, going on with the last one: {error}");
+            }
         }
         Ok(beat)
     }
@@ -195,7 +207,8 @@ fn process_id() -> String {
     uuid::Uuid::new_v4().to_string()
 }
 
-/// As long as a usual beat.
-const RETRY_SECONDS: u64 = 30;
+/// Twice as long after each failure, up to a usual beat.
+const SHORTEST_RETRY_SECONDS: u64 = 1;
+const LONGEST_RETRY_SECONDS: u64 = 30;
 /// As often as the issuer signs it anew.
 const DENY_LIST_AGE: Duration = Duration::from_secs(3600);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use token_authority_verifier::Unverified;
 
 use super::eventually;
 use crate::support::app::{fresh_uuid, text};
@@ -18,6 +19,8 @@ pub(super) struct Authority {
     admin_token: String,
     /// Where the backend's token is, and its key sets.
     folder: TempDir,
+    /// Uid and secret of the instance.
+    instance: Option<(String, String)>,
 }
 
 /// What one sync brought.
@@ -26,6 +29,8 @@ pub(super) struct Tokens {
     pub(super) ours: String,
     /// For another backend.
     pub(super) others: String,
+    /// Under which both were signed.
+    pub(super) kid: String,
 }
 
 impl Authority {
@@ -34,8 +39,9 @@ impl Authority {
         let token = answer(&deployment.run(&["admin-token", "create", "--name", "test", "--format", "json"]));
         let serving = deployment.serve();
         let folder = tempfile::tempdir().unwrap();
+        let admin_token = text(&token["token"]);
         let authority =
-            Self { deployment, serving, client: Client::new(), admin_token: text(&token["token"]), folder };
+            Self { deployment, serving, client: Client::new(), admin_token, folder, instance: None };
         let new = json!({ "name": "ai_gateway", "alg": "EdDSA", "trust": "embedded", "min_live": 1 });
         authority.admin_post("/admin/v1/backends", new).await;
         let rotated = authority.admin_post("/admin/v1/backends/ai_gateway:rotate-token", json!({})).await;
@@ -52,7 +58,7 @@ impl Authority {
     }
 
     /// Sells the chat and completions, activates an instance, and syncs once.
-    pub(super) async fn sync(&self) -> Tokens {
+    pub(super) async fn sync(&mut self) -> Tokens {
         let customer = self.admin_post("/admin/v1/customers", json!({ "name": "Example GmbH" })).await;
         let (starts_at, ends_at) = ("2026-01-01", "2126-01-01");
         let subscription = json!({
@@ -73,7 +79,13 @@ impl Authority {
         });
         let request = self.client.post(format!("{}/v1/instances", self.url())).json(&activation);
         let instance: Value = request.send().await.unwrap().json().await.unwrap();
-        let (uid, secret) = (text(&instance["instance_uid"]), text(&instance["instance_secret"]));
+        self.instance = Some((text(&instance["instance_uid"]), text(&instance["instance_secret"])));
+        self.sync_again().await
+    }
+
+    /// The next sync of the same instance.
+    pub(super) async fn sync_again(&self) -> Tokens {
+        let (uid, secret) = self.instance.as_ref().unwrap();
         let request = self.client.post(format!("{}/v1/sync", self.url())).basic_auth(uid, Some(secret));
         let synced: Value =
             request.json(&json!({ "version": "17.6.1" })).send().await.unwrap().json().await.unwrap();
@@ -81,7 +93,47 @@ impl Authority {
             let tokens = synced["tokens"].as_array().unwrap();
             text(&tokens.iter().find(|token| token["backend"] == backend).unwrap()["token"])
         };
-        Tokens { ours: token("ai_gateway"), others: token("security_gateway") }
+        let (ours, others) = (token("ai_gateway"), token("security_gateway"));
+        let kid = Unverified::decode(&ours).unwrap().kid().unwrap().to_string();
+        Tokens { ours, others, kid }
+    }
+
+    /// Runs `keys` of the service's operator, and returns its answer.
+    async fn keys(&self, arguments: &[&str]) -> Value {
+        let arguments: Vec<_> = ["keys"]
+            .iter()
+            .chain(arguments)
+            .chain(&["--format", "json"])
+            .map(|word| (*word).to_owned())
+            .collect();
+        let deployment = Arc::clone(&self.deployment);
+        let running = tokio::task::spawn_blocking(move || {
+            deployment.run(&arguments.iter().map(String::as_str).collect::<Vec<_>>())
+        });
+        answer(&running.await.unwrap())
+    }
+
+    /// Lets what processes prove from now on count for the key that is to follow.
+    pub(super) async fn arm_the_standby(&self) {
+        let keys = self.keys(&["list"]).await;
+        let standby = keys["keys"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|key| key["purpose"] == "access_tokens" && key["state"] == "published");
+        self.keys(&["arm", standby.unwrap()["kid"].as_str().unwrap()]).await;
+    }
+
+    /// Ends a key that is in other hands; the standby signs instead.
+    pub(super) async fn compromise(&self, kid: &str) {
+        self.keys(&["compromise", kid, "--yes"]).await;
+    }
+
+    /// Brings another key, without which no process may start.
+    pub(super) async fn raise_the_floor(&self) {
+        let key = self.keys(&["generate"]).await;
+        self.keys(&["publish"]).await;
+        self.keys(&["arm", key["kid"].as_str().unwrap()]).await;
     }
 
     /// Takes the newest key set into a backend's repository.

@@ -1,9 +1,10 @@
 //! Builds and runs an example backend as its README says, with packages fetched into `target/`.
 
 use std::fs::{self, File};
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -12,8 +13,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 use token_authority_verifier::Digest;
 
+use super::PATIENCE;
 use super::authority::Authority;
-use super::eventually;
 
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Language {
@@ -28,8 +29,8 @@ pub(super) struct Build {
     program: PathBuf,
     arguments: Vec<PathBuf>,
     keys: PathBuf,
-    /// What was built, where it has to be kept.
-    _folder: TempDir,
+    /// What was built, and what it logs.
+    folder: TempDir,
 }
 
 /// A backend that answers.
@@ -86,7 +87,7 @@ impl Language {
             }
             Self::Rust => (build_rust(&keys, folder.path()), Vec::new()),
         };
-        Build { language: self, program, arguments, keys, _folder: folder }
+        Build { language: self, program, arguments, keys, folder }
     }
 
     fn source(self) -> PathBuf {
@@ -150,40 +151,66 @@ fn run(command: &mut Command) {
 impl Build {
     /// Starts a process, and returns when it is ready to serve.
     pub(super) async fn start(&self, authority: &Authority) -> Backend {
-        let address = free_address();
-        let log = self.keys.with_file_name(format!("{address}.log"));
+        let (file, log) = tempfile::NamedTempFile::new_in(self.folder.path()).unwrap().keep().unwrap();
         let child = Command::new(&self.program)
             .args(&self.arguments)
-            .env("LISTEN", &address)
+            // The backend says which port it got: one that is chosen here may be taken before it listens.
+            .env("LISTEN", "127.0.0.1:0")
             .env("KEY_SET", &self.keys)
             .env("AUTHORITY_URL", authority.url())
             .env("BACKEND_TOKEN_FILE", authority.backend_token_file())
             .env("BUILD", "v1")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(File::create(&log).unwrap())
+            .stderr(file)
             .spawn()
             .unwrap();
-        let url = format!("http://{address}");
-        let backend = Backend { child, client: Client::new(), url, log };
-        let what = format!("the backend in {:?} to start", self.language);
-        eventually(&what, || async {
-            let health = backend.client.get(format!("{}/health", backend.url)).send().await;
-            health.ok().filter(|health| health.status() == 200)
-        })
-        .await;
+        let mut backend = Backend { child, client: client(), url: String::new(), log };
+        let begun = Instant::now();
+        while backend.url.is_empty() {
+            let ended = backend.child.try_wait().unwrap();
+            let is_hopeless = ended.is_some() || begun.elapsed() > PATIENCE;
+            assert!(!is_hopeless, "the backend in {:?} does not start: {}", self.language, backend.log());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            backend.url = address_in(&backend.log()).unwrap_or_default();
+        }
         backend
     }
 }
 
-/// An address that nobody listens on.
+/// What a backend says of itself once it listens.
+fn address_in(log: &str) -> Option<String> {
+    let (_, behind) = log.split_once(" on http://127.0.0.1:")?;
+    let (port, _) = behind.split_once(|next: char| !next.is_ascii_digit())?;
+    Some(format!("http://127.0.0.1:{port}"))
+}
+
+/// A connection for each request: one that is kept may be closed by the backend just when it is used again.
+fn client() -> Client {
+    Client::builder().pool_max_idle_per_host(0).build().unwrap()
+}
+
+/// An address that nobody listens on, for programs that cannot say which port they got: of all of 127.0.0.0/8 one that
+/// is this process's alone, so that nobody takes the port before they listen.
 pub(super) fn free_address() -> String {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+    let [_, high, middle, low] = std::process::id().to_be_bytes();
+    let own = Ipv4Addr::new(127, high.wrapping_add(100), middle, low.max(1));
+    TcpListener::bind((own, 0)).unwrap().local_addr().unwrap().to_string()
 }
 
 impl Backend {
     pub(super) fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Whether it says that requests should be sent to it, and if not, why not.
+    pub(super) async fn health(&self) -> Result<(), String> {
+        let answer = self.client.get(format!("{}/health", self.url)).send().await.unwrap();
+        let status = answer.status();
+        let body: Value = answer.json().await.unwrap();
+        assert_eq!(body["ready"] == true, status == 200, "{status} {body}");
+        assert!(status == 200 || status == 503, "{status} {body}");
+        (status == 200).then_some(()).ok_or_else(|| body["reason"].to_string())
     }
 
     pub(super) async fn ask(&self, path: &str, token: Option<&str>) -> Reply {

@@ -16,7 +16,7 @@ use super::haproxy::HaProxy;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_exported_entry_point_routes_limits_and_takes_dead_upstreams_out() {
     // 1. Two backends behind one address: one in Node.js with two processes, one in Python with one.
-    let authority = Authority::start().await;
+    let mut authority = Authority::start().await;
     let token = authority.sync().await.ours;
     let keys = authority.embed().await;
     let (node, python) = (Language::Node.build(&keys).await, Language::Python.build(&keys).await);

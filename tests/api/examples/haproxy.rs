@@ -7,6 +7,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::Instant;
 
 use super::PATIENCE;
+use crate::support::debian::{on_this_machine, unpacked, with_libraries};
 
 /// A proxy that runs.
 pub(super) struct HaProxy {
@@ -50,50 +51,14 @@ impl Drop for HaProxy {
 }
 
 fn command() -> Command {
-    let on_path = std::env::var_os("PATH").unwrap_or_default();
-    let folders = std::env::split_paths(&on_path).chain(["/usr/sbin".into(), "/usr/local/sbin".into()]);
-    if let Some(program) = folders.map(|folder| folder.join("haproxy")).find(|program| program.is_file()) {
+    if let Some(program) = on_this_machine("haproxy") {
         return Command::new(program);
     }
-    let root = unpacked();
+    let why = "this test needs HAProxy 2.6 or later; on Debian: apt-get install haproxy";
+    let root = unpacked("haproxy", &PACKAGES, why);
     let mut command = Command::new(root.join("usr/sbin/haproxy"));
-    let libraries =
-        ["usr/lib", "lib"].map(|lib| root.join(lib).join(format!("{}-linux-gnu", std::env::consts::ARCH)));
-    command.env("LD_LIBRARY_PATH", std::env::join_paths(libraries).unwrap());
+    with_libraries(&mut command, &root);
     command
-}
-
-/// Fetches the package and the libraries that it needs, without installing anything.
-fn unpacked() -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("haproxy");
-    fs::create_dir_all(&folder).unwrap();
-    let lock = File::create(folder.with_added_extension("lock")).unwrap();
-    lock.lock().unwrap();
-    let root = folder.join("root");
-    if root.exists() {
-        return root;
-    }
-    let half = folder.join("half");
-    // Whatever is there was interrupted.
-    let _ = fs::remove_dir_all(&half);
-    fs::create_dir_all(&half).unwrap();
-    run(Command::new("apt-get").args(["download", "-q"]).args(PACKAGES).current_dir(&half));
-    for entry in fs::read_dir(&half).unwrap() {
-        let path = entry.unwrap().path();
-        if path.extension().is_some_and(|extension| extension == "deb") {
-            run(Command::new("dpkg").arg("-x").arg(&path).arg(half.join("root")));
-        }
-    }
-    fs::rename(half.join("root"), &root).unwrap();
-    root
-}
-
-fn run(command: &mut Command) {
-    let done = command.stdin(Stdio::null()).output().is_ok_and(|output| output.status.success());
-    assert!(
-        done,
-        "{command:?} failed: this test needs HAProxy 2.6 or later; on Debian: apt-get install haproxy"
-    );
 }
 
 /// HAProxy, and the libraries that a bare machine may lack.
