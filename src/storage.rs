@@ -11,6 +11,7 @@ pub mod audit_events;
 pub mod backends;
 pub mod catalogs;
 pub mod checked_builds;
+pub mod contracts;
 pub mod customers;
 pub mod deny_lists;
 pub mod deployments;

@@ -131,6 +131,7 @@ pub(crate) fn configure(config: &mut ServiceConfig) {
             verb("/admin/v1/backends/{name:[^/:]+}:rotate-token").route(post().to(backends::rotate_token)),
         )
         .service(route("/admin/v1/reports/at-risk", "GET").route(get().to(reports::at_risk)))
+        .service(route("/admin/v1/reports/contracts", "GET").route(get().to(reports::of_contracts)))
         .service(
             route("/admin/v1/backends/{name:[^/:]+}/deployments", "GET").route(get().to(deployments::list)),
         )
@@ -230,6 +231,7 @@ fn verb(path: &str) -> Resource {
     licenses::reissue,
     licenses::revoke,
     reports::at_risk,
+    reports::of_contracts,
     subscriptions::amend,
     subscriptions::cancel,
     subscriptions::create,

@@ -1,5 +1,7 @@
 //! `/v1/backends/{name}/…`: the processes of a backend report themselves and prove their keys.
 
+use std::collections::BTreeSet;
+
 use actix_web::{HttpRequest, HttpResponse, web};
 use metrics::counter;
 use serde::{Deserialize, Serialize};
@@ -12,6 +14,7 @@ use super::parameters::Invalid;
 use super::problems;
 use crate::app::App;
 use crate::domain::backend::ProcessId;
+use crate::domain::catalog::UnitPrimitiveName;
 use crate::domain::key_ring::{Digest, KeyState, Kid, Purpose, Standing};
 use crate::domain::probes::Verdict;
 use crate::rotation::RotationError;
@@ -39,6 +42,9 @@ pub(crate) struct BeatBody {
     /// Of the deny list that it obeys; null where it reads none.
     #[schema(minimum = 0)]
     deny_list_serial: Option<u64>,
+    /// What it enforces: the unit primitives of its `contract.json`. Left out where it has none.
+    #[serde(default)]
+    enforces: Option<Vec<String>>,
     /// The verdicts on the probes of the last answer.
     #[serde(default)]
     probe_results: Vec<VerdictBody>,
@@ -86,6 +92,9 @@ pub(crate) struct CheckedBuildBody {
     key_set_version: u32,
     /// Of the plain set: `sha256:` and 64 hexadecimal digits.
     key_set_digest: String,
+    /// What it enforces: the unit primitives of its `contract.json`. Left out where it has none.
+    #[serde(default)]
+    enforces: Option<Vec<String>>,
 }
 
 /// What the check is evidence for.
@@ -183,7 +192,9 @@ pub(crate) async fn record_checked_build(
     let mut invalid = Invalid::default();
     let build = invalid.text("/build", body.build, MOST_IN_A_TEXT);
     let digest: Option<Digest> = invalid.parse("/key_set_digest", &body.key_set_digest);
+    let enforces = body.enforces.map(|names| contract(&mut invalid, names));
     let (Some(build), Some(digest)) = (build, digest) else { return Err(invalid.refuse()) };
+    invalid.done()?;
 
     let environment = app.settings.environment.as_str();
     let key_set = key_sets::find(&mut tx, environment, body.key_set_version).await?;
@@ -204,8 +215,8 @@ pub(crate) async fn record_checked_build(
             .with_member("floor", ring.floor())
             .with_member("head", ring.head_version()));
     }
-    let checked =
-        CheckedBuild { backend: backend.name, build, key_set_version: key_set.version, checked_at: now };
+    let (backend, key_set_version) = (backend.name, key_set.version);
+    let checked = CheckedBuild { backend, build, key_set_version, enforces, checked_at: now };
     checked_builds::upsert(&mut tx, environment, &checked).await?;
     tx.commit().await.map_err(StorageError::from)?;
 
@@ -246,6 +257,7 @@ fn parse(process_id: ProcessId, body: BeatBody) -> Result<(Beat, Vec<String>), A
     if body.deny_list_serial.is_some_and(|serial| i64::try_from(serial).is_err()) {
         invalid.add("/deny_list_serial", "out_of_range", "is higher than any serial");
     }
+    let enforces = body.enforces.map(|names| contract(&mut invalid, names));
     if body.probe_results.len() > MOST_VERDICTS {
         invalid.add("/probe_results", "too_long", format!("may hold {MOST_VERDICTS} verdicts at the most"));
     }
@@ -272,8 +284,24 @@ fn parse(process_id: ProcessId, body: BeatBody) -> Result<(Beat, Vec<String>), A
         verifier,
         algorithms,
         deny_list_serial: body.deny_list_serial,
+        enforces,
     };
     Ok((Beat { process_id, report, verdicts }, unreadable))
+}
+
+/// The names of a contract, sorted, each once. Which of them the catalog sells is not asked here: that is what the
+/// report on contracts tells.
+fn contract(invalid: &mut Invalid, names: Vec<String>) -> Vec<String> {
+    if names.len() > MOST_ENFORCED {
+        invalid.add("/enforces", "too_long", format!("may name {MOST_ENFORCED} unit primitives at the most"));
+        return Vec::new();
+    }
+    let names = names
+        .iter()
+        .enumerate()
+        .filter_map(|(place, name)| invalid.parse::<UnitPrimitiveName>(&format!("/enforces/{place}"), name));
+    let names: BTreeSet<UnitPrimitiveName> = names.collect();
+    names.iter().map(ToString::to_string).collect()
 }
 
 fn foreign_verdicts(places: &[usize], unreadable: &[String]) -> ApiError {
@@ -320,5 +348,6 @@ impl From<RotationError> for ApiError {
 
 const MOST_IN_A_TEXT: usize = 255;
 const MOST_ALGORITHMS: usize = 16;
+const MOST_ENFORCED: usize = 1024;
 const MOST_VERDICTS: usize = 1024;
 const NO_STORE: (&str, &str) = ("Cache-Control", "no-store");

@@ -46,6 +46,8 @@ pub struct Report {
     pub algorithms: Vec<String>,
     /// `None`: it reads no deny list.
     pub deny_list_serial: Option<u64>,
+    /// The unit primitives of its contract, sorted; `None`: it tells none.
+    pub enforces: Option<Vec<String>>,
 }
 
 /// That a process believes a key.
@@ -105,12 +107,12 @@ pub async fn upsert(connection: &mut PgConnection, row: &DeploymentRow) -> Resul
     sqlx::query(
         "insert into deployments (backend, process_id, standing, forgotten_because, build, key_set_version, \
                                   key_set_digest, is_published, verifier, algorithms, deny_list_serial, \
-                                  first_seen_at, last_seen_at, disproved_at, probes) \
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) \
+                                  first_seen_at, last_seen_at, disproved_at, probes, enforces) \
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) \
          on conflict (backend, process_id) do update set standing = $3, forgotten_because = $4, build = $5, \
                 key_set_version = $6, key_set_digest = $7, is_published = $8, verifier = $9, algorithms = $10, \
                 deny_list_serial = $11, last_seen_at = greatest(deployments.last_seen_at, $13), \
-                disproved_at = $14, probes = $15",
+                disproved_at = $14, probes = $15, enforces = $16",
     )
     .bind(row.backend.as_str())
     .bind(row.process_id.as_str())
@@ -127,6 +129,7 @@ pub async fn upsert(connection: &mut PgConnection, row: &DeploymentRow) -> Resul
     .bind(row.last_seen_at)
     .bind(row.disproved_at)
     .bind(Json(row.asked.iter().map(StoredProbeSet::from).collect::<Vec<_>>()))
+    .bind(&report.enforces)
     .execute(connection)
     .await?;
     Ok(())
@@ -290,6 +293,7 @@ fn deployment(row: &PgRow) -> Result<DeploymentRow, StorageError> {
             verifier: row.try_get("verifier")?,
             algorithms: row.try_get("algorithms")?,
             deny_list_serial: serial.map(u64::try_from).transpose().map_err(StorageError::corrupt)?,
+            enforces: row.try_get("enforces")?,
         },
         is_published: row.try_get("is_published")?,
         first_seen_at: row.try_get("first_seen_at")?,
@@ -303,7 +307,7 @@ macro_rules! select {
     () => {
         "select backend, process_id, standing, forgotten_because, build, key_set_version, key_set_digest, \
                 is_published, verifier, algorithms, deny_list_serial, first_seen_at, last_seen_at, disproved_at, \
-                probes from deployments "
+                probes, enforces from deployments "
     };
 }
 use select;

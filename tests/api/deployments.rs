@@ -47,7 +47,7 @@ async fn what_a_process_reports_is_listed_whole() {
                 "forgotten_because": null, "is_live": true, "build": "build-1", "key_set_version": 1,
                 "key_set_digest": process.digest, "is_published": true,
                 "verifier": "token-authority-verifier/test", "algorithms": ["EdDSA"],
-                "deny_list_serial": null, "first_seen_at": "2026-11-20T12:00:00Z",
+                "deny_list_serial": null, "enforces": null, "first_seen_at": "2026-11-20T12:00:00Z",
                 "last_seen_at": "2026-11-20T12:00:00Z", "disproved_at": null, "proofs": [],
             }],
             "next_page_token": null,

@@ -27,6 +27,9 @@ pub(crate) struct CheckArgs {
     /// Compare with what backends enforce: their `contract.json`; may be given several times.
     #[arg(long = "contracts", value_name = "FILE", num_args = 1..)]
     contracts: Vec<PathBuf>,
+    /// Compare with what the running builds of backends told this deployment that they enforce.
+    #[arg(long, conflicts_with = "contracts")]
+    running: bool,
 }
 
 impl CheckArgs {
@@ -43,6 +46,7 @@ impl CheckArgs {
             }
         };
         let contracts = match self.contracts.as_slice() {
+            [] if self.running => Some(contracts::compare_running(&catalog, &settings)?),
             [] => None,
             files => Some(contracts::compare(&catalog, files)?),
         };

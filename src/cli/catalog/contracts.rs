@@ -1,32 +1,44 @@
-//! What backends declare that they enforce, from the files in their repositories, compared with the catalog.
+//! What backends declare that they enforce, in the files of their repositories or as running builds, compared with the
+//! catalog.
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use token_authority_verifier::build::Contract;
 
 use crate::cli::CliError;
+use crate::cli::database::open_migrated;
 use crate::cli::output::{print, print_table};
+use crate::cli::runtime::block_on;
+use crate::clock::Clock;
+use crate::config::Settings;
 use crate::domain::catalog::Catalog;
 use crate::domain::catalog::contracts::{ContractReport, Contracts};
+use crate::domain::key_ring::FORGET_AFTER;
+use crate::storage::contracts;
 
-/// Reads the contracts, and compares them with the catalog. Two of one backend, as of two versions that both run, are
-/// taken together: what both enforce.
+/// Reads the contracts, and compares them with the catalog. Two of one backend are of two versions that both run.
 pub(super) fn compare(catalog: &Catalog, files: &[PathBuf]) -> Result<ContractReport, CliError> {
-    let mut contracts = Contracts::new();
+    let mut contracts = Contracts::default();
     for file in files {
         let json =
             std::fs::read(file).map_err(CliError::fault(format!("could not read {}", file.display())))?;
         let contract = Contract::parse(&json, file).map_err(|error| CliError::refused(error.to_string()))?;
-        let enforced: BTreeSet<String> = contract.unit_primitives.into_iter().collect();
-        match contracts.get_mut(&contract.backend) {
-            Some(known) => known.retain(|name| enforced.contains(name)),
-            None => {
-                contracts.insert(contract.backend, enforced);
-            }
-        }
+        contracts.add(&contract.backend, contract.unit_primitives.into_iter().collect());
     }
     Ok(ContractReport::new(catalog, &contracts))
+}
+
+/// The same with what the running builds have told the deployment.
+pub(super) fn compare_running(catalog: &Catalog, settings: &Settings) -> Result<ContractReport, CliError> {
+    let builds = block_on(async {
+        let database = open_migrated(settings).await?;
+        let doing = || CliError::fault("could not read what backends told");
+        let mut tx = database.begin().await.map_err(doing())?;
+        let heard_since = Clock::system().now() - FORGET_AFTER;
+        let environment = settings.environment.as_str();
+        contracts::list(&mut tx, environment, heard_since).await.map_err(doing())
+    })?;
+    Ok(ContractReport::new(catalog, &contracts::of(&builds)))
 }
 
 pub(super) fn print_report(report: &ContractReport) -> Result<(), CliError> {

@@ -8,7 +8,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use token_authority_verifier::Lock;
-use token_authority_verifier::build::{Folder, LOCK};
+use token_authority_verifier::build::{Contract, Folder, LOCK};
 use url::Url;
 
 use super::policy::refusal;
@@ -41,6 +41,9 @@ pub(crate) struct CheckDeployArgs {
     /// For --record: what is deployed, a version, a commit, the digest of an image.
     #[arg(long, value_name = "ID", requires = "record")]
     build: Option<String>,
+    /// For --record: the backend's `contract.json`, so that the issuer knows what the build enforces.
+    #[arg(long, value_name = "FILE", requires = "record")]
+    contract: Option<PathBuf>,
     /// For --record: the file that holds the backend's token (`tab_…`).
     #[arg(long, value_name = "FILE", requires = "record", env = "TOKEN_AUTHORITY_BACKEND_TOKEN_FILE")]
     token_file: Option<PathBuf>,
@@ -50,6 +53,8 @@ pub(crate) struct CheckDeployArgs {
 struct Evidence {
     backend: BackendName,
     build: String,
+    /// What the build enforces.
+    contract: Option<Contract>,
     token: SecretString,
 }
 
@@ -95,7 +100,8 @@ impl CheckDeployArgs {
         };
         let token = std::fs::read_to_string(&file)
             .map_err(CliError::fault(format!("could not read the token in {}", file.display())))?;
-        Ok(Some(Evidence { backend, build, token: token.trim().into() }))
+        let contract = self.contract.map(|file| read_contract(&file, &backend)).transpose()?;
+        Ok(Some(Evidence { backend, build, contract, token: token.trim().into() }))
     }
 }
 
@@ -105,9 +111,23 @@ async fn record(service: &Service, lock: &Lock, evidence: &Evidence) -> Result<R
         "build": evidence.build,
         "key_set_version": lock.key_set_version,
         "key_set_digest": lock.key_set_digest,
+        "enforces": evidence.contract.as_ref().map(|contract| &contract.unit_primitives),
     });
     let request = service.request(Method::POST, &path)?.bearer_auth(evidence.token.expose_secret());
     service.json(request.json(&body)).await
+}
+
+fn read_contract(file: &Path, backend: &BackendName) -> Result<Contract, CliError> {
+    let json = std::fs::read(file).map_err(CliError::fault(format!("could not read {}", file.display())))?;
+    let contract = Contract::parse(&json, file).map_err(|error| CliError::refused(error.to_string()))?;
+    if contract.backend != backend.as_str() {
+        return Err(CliError::refused(format!(
+            "{} is the contract of `{}`, not of `{backend}`",
+            file.display(),
+            contract.backend
+        )));
+    }
+    Ok(contract)
 }
 
 /// The lock in the folder, whose files must fit it, or the lock alone.

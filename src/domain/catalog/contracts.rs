@@ -6,8 +6,34 @@ use serde::Serialize;
 
 use super::{BackendName, Catalog, UnitPrimitiveName};
 
-/// What each backend enforces, by the backend's name in its declaration.
-pub type Contracts = BTreeMap<String, BTreeSet<String>>;
+/// What each backend enforces, by the backend's name in its declaration. Several versions of a backend may run at once.
+#[derive(Clone, Debug, Default)]
+pub struct Contracts(BTreeMap<String, Contract>);
+
+/// What the versions of one backend enforce.
+#[derive(Clone, Debug)]
+struct Contract {
+    /// All of them: what a version leaves out, it gives to anyone.
+    everywhere: BTreeSet<String>,
+    /// Any of them: what a version demands in vain, nobody gets from it.
+    somewhere: BTreeSet<String>,
+}
+
+impl Contracts {
+    /// Adds what one version of a backend enforces.
+    pub fn add(&mut self, backend: &str, enforced: BTreeSet<String>) {
+        match self.0.get_mut(backend) {
+            Some(contract) => {
+                contract.everywhere.retain(|name| enforced.contains(name));
+                contract.somewhere.extend(enforced);
+            }
+            None => {
+                let contract = Contract { everywhere: enforced.clone(), somewhere: enforced };
+                self.0.insert(backend.to_owned(), contract);
+            }
+        }
+    }
+}
 
 /// How the two differ. Everything in it is sorted.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
@@ -73,16 +99,18 @@ impl ContractReport {
         let mut report = Self::default();
         for primitive in catalog.unit_primitives() {
             let hosts = &primitive.backend_services;
-            let contract_of = |host: &BackendName| contracts.get(host.as_str());
-            let enforced =
-                hosts.iter().filter_map(contract_of).any(|all| all.contains(primitive.name.as_str()));
+            let contract_of = |host: &BackendName| contracts.0.get(host.as_str());
+            let enforced = hosts
+                .iter()
+                .filter_map(contract_of)
+                .any(|contract| contract.everywhere.contains(primitive.name.as_str()));
             if !enforced && hosts.iter().all(|host| contract_of(host).is_some()) {
                 let (unit_primitive, backends) = (primitive.name.clone(), hosts.clone());
                 report.enforced_nowhere.push(EnforcedNowhere { unit_primitive, backends });
             }
         }
-        for (backend, enforced) in contracts {
-            for name in enforced {
+        for (backend, contract) in &contracts.0 {
+            for name in &contract.somewhere {
                 if let Some((reason, instead)) = in_vain(catalog, backend, name) {
                     let (unit_primitive, backend) = (name.clone(), backend.clone());
                     report.not_sellable.push(NotSellable { unit_primitive, backend, reason, instead });
@@ -91,7 +119,7 @@ impl ContractReport {
         }
         let hosting: BTreeSet<_> =
             catalog.unit_primitives().iter().flat_map(|primitive| &primitive.backend_services).collect();
-        let undeclared = hosting.into_iter().filter(|name| !contracts.contains_key(name.as_str()));
+        let undeclared = hosting.into_iter().filter(|name| !contracts.0.contains_key(name.as_str()));
         report.undeclared = undeclared.cloned().collect();
         report
     }
@@ -149,10 +177,11 @@ mod tests {
     }
 
     fn report(contracts: &[(&str, &[&str])]) -> ContractReport {
-        let contracts = contracts.iter().map(|(backend, names)| {
-            ((*backend).to_owned(), names.iter().map(|name| (*name).to_owned()).collect())
-        });
-        ContractReport::new(&catalog(), &contracts.collect())
+        let mut all = Contracts::default();
+        for (backend, names) in contracts {
+            all.add(backend, names.iter().map(|name| (*name).to_owned()).collect());
+        }
+        ContractReport::new(&catalog(), &all)
     }
 
     fn nowhere(report: &ContractReport) -> Vec<&str> {
@@ -177,6 +206,14 @@ mod tests {
         let report = report(&[("ai", &["ask"])]);
         assert!(report.holds(), "{report:?}");
         assert_eq!(report.undeclared.iter().map(BackendName::as_str).collect::<Vec<_>>(), ["scans"]);
+    }
+
+    #[test]
+    fn of_two_versions_that_run_either_can_give_away_or_lock_out() {
+        let report = report(&[("ai", &["ask", "both"]), ("ai", &["ask", "fly"]), ("scans", &["scan"])]);
+        assert_eq!(nowhere(&report), ["both"], "the second version gives it to anyone");
+        let in_vain: Vec<_> = report.not_sellable.iter().map(|entry| entry.unit_primitive.as_str()).collect();
+        assert_eq!(in_vain, ["fly"], "the second version gives it to nobody");
     }
 
     #[test]

@@ -41,6 +41,8 @@ pub(crate) struct DeploymentView {
     verifier: String,
     algorithms: Vec<String>,
     deny_list_serial: Option<u64>,
+    /// The unit primitives of its contract; null: it tells none.
+    enforces: Option<Vec<String>>,
     first_seen_at: WireTime,
     last_seen_at: WireTime,
     /// Since when it is known to accept forged probes: nothing that it says counts.
@@ -90,6 +92,7 @@ impl Resource for DeploymentRow {
             verifier: self.report.verifier.clone(),
             algorithms: self.report.algorithms.clone(),
             deny_list_serial: self.report.deny_list_serial,
+            enforces: self.report.enforces.clone(),
             first_seen_at: WireTime(self.first_seen_at),
             last_seen_at: WireTime(self.last_seen_at),
             disproved_at: self.disproved_at.map(WireTime),

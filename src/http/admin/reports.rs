@@ -11,10 +11,15 @@ use super::desk::Desk;
 use super::page::PageView;
 use crate::config;
 use crate::domain::admin_scope::AdminScope;
+use crate::domain::catalog::contracts::{ContractReport, NotSellableReason};
+use crate::domain::catalog::{BackendName, Catalog};
 use crate::domain::ids::InstanceUid;
+use crate::domain::key_ring::FORGET_AFTER;
 use crate::domain::sync_rhythm::SyncRhythm;
+use crate::http::entitlements::CatalogView;
 use crate::http::error::ApiError;
 use crate::http::time::WireTime;
+use crate::storage::contracts::{self, DeclaredBuild};
 use crate::storage::sync_histories::{self, SyncHistory};
 
 /// An instance whose tokens die before it can be expected to sync again.
@@ -87,6 +92,98 @@ pub(crate) async fn at_risk(desk: Desk) -> Result<HttpResponse, ApiError> {
     }
     let is_complete = is_last && last == histories.last().map(|history| history.uid);
     page.shown(&desk, items, last.filter(|_| !is_complete))
+}
+
+/// What the running builds of backends enforce, against what is sold.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(crate) struct ContractsView {
+    catalog: CatalogView,
+    /// Whether nothing differs. Of what is undeclared nothing is known.
+    holds: bool,
+    /// Sold, and a backend gives it to anyone.
+    enforced_nowhere: Vec<EnforcedNowhereView>,
+    /// A backend demands it, and no token for that backend ever says it.
+    not_sellable: Vec<NotSellableView>,
+    /// Backends that host something and of which no build has told a contract.
+    undeclared: Vec<String>,
+    builds: Vec<DeclaredBuildView>,
+}
+
+/// A unit primitive that is sold and enforced nowhere.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(crate) struct EnforcedNowhereView {
+    unit_primitive: String,
+    /// Who hosts it; none: no token names it.
+    backends: Vec<String>,
+}
+
+/// A unit primitive that a backend enforces in vain.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(crate) struct NotSellableView {
+    unit_primitive: String,
+    backend: String,
+    /// `backend_unknown`, `hosted_elsewhere`, `renamed` or `unknown`.
+    #[schema(value_type = String)]
+    reason: NotSellableReason,
+    /// What it should probably ask for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    instead: Option<String>,
+}
+
+/// A build that serves.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(crate) struct DeclaredBuildView {
+    backend: String,
+    build: String,
+    /// How many processes run it; 0: none of the backend does, and its pipeline spoke for it.
+    processes: i64,
+    /// The unit primitives of its contract; null: it tells none.
+    enforces: Option<Vec<String>>,
+}
+
+impl ContractsView {
+    fn new(catalog: &Catalog, builds: Vec<DeclaredBuild>) -> Self {
+        let report = ContractReport::new(catalog, &contracts::of(&builds));
+        let names = |names: &[BackendName]| names.iter().map(ToString::to_string).collect();
+        let holds = report.holds();
+        let enforced_nowhere = report.enforced_nowhere.iter().map(|entry| EnforcedNowhereView {
+            unit_primitive: entry.unit_primitive.to_string(),
+            backends: names(&entry.backends),
+        });
+        let not_sellable = report.not_sellable.iter().map(|entry| NotSellableView {
+            unit_primitive: entry.unit_primitive.clone(),
+            backend: entry.backend.clone(),
+            reason: entry.reason,
+            instead: entry.instead.as_ref().map(ToString::to_string),
+        });
+        let views = builds.into_iter().map(|build| DeclaredBuildView {
+            backend: build.backend.to_string(),
+            build: build.build,
+            processes: build.processes,
+            enforces: build.enforces,
+        });
+        Self {
+            catalog: CatalogView { digest: catalog.digest().to_string() },
+            holds,
+            enforced_nowhere: enforced_nowhere.collect(),
+            not_sellable: not_sellable.collect(),
+            undeclared: names(&report.undeclared),
+            builds: views.collect(),
+        }
+    }
+}
+
+/// `GET /admin/v1/reports/contracts`
+#[utoipa::path(get, operation_id = "reports_contracts", path = "/admin/v1/reports/contracts", tag = "reports", security(("admin_token" = ["fulfillment:read"])),
+    responses((status = 200, description = "What is sold and enforced nowhere, and what is enforced and not for sale", body = ContractsView)))]
+pub(crate) async fn of_contracts(desk: Desk) -> Result<HttpResponse, ApiError> {
+    desk.admit(AdminScope::FulfillmentRead).await?;
+    desk.query().done()?;
+    let heard_since = desk.app.now() - FORGET_AFTER;
+    let environment = desk.app.settings.environment.as_str();
+    let builds = contracts::list(&mut *desk.read().await?, environment, heard_since).await?;
+    let catalog = desk.app.catalog.load();
+    Ok(HttpResponse::Ok().json(ContractsView::new(&catalog.catalog, builds)))
 }
 
 /// A time to look ahead.
