@@ -7,6 +7,7 @@
 pub mod add_on_purchases;
 pub mod admin_tokens;
 pub mod backends;
+pub mod catalog_effects;
 pub mod customers;
 pub mod demo;
 pub mod effects;

@@ -1,7 +1,8 @@
-//! `catalog`: is it right, what is in it, and what follows from it for others.
+//! `catalog`: is it right, what is in it, what would another one change, and what follows from it for others.
 
 mod check;
 mod contracts;
+mod diff;
 mod export;
 mod show;
 
@@ -20,6 +21,7 @@ use crate::domain::catalog::Catalog;
 #[derive(Debug, Subcommand)]
 pub(crate) enum CatalogArgs {
     Check(check::CheckArgs),
+    Diff(diff::DiffArgs),
     Export(export::ExportArgs),
     Show(show::ShowArgs),
 }
@@ -28,6 +30,7 @@ impl CatalogArgs {
     pub(crate) fn run(self, global: &GlobalArgs) -> Result<(), CliError> {
         match self {
             Self::Check(args) => args.run(global),
+            Self::Diff(args) => args.run(global),
             Self::Export(args) => args.run(global),
             Self::Show(args) => args.run(global),
         }

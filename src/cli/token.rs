@@ -1,5 +1,6 @@
-//! `token verify`, `token inspect` and `token why`: what a token says, whether it is to be believed, and why it was not.
+//! `token`: what a token says, whether it is to be believed, why it was issued so, and why a backend refused it.
 
+mod explain;
 mod inspect;
 mod verify;
 mod why;
@@ -11,9 +12,10 @@ use clap::Subcommand;
 use super::{CliError, GlobalArgs};
 use crate::clock::Clock;
 
-/// Verify tokens offline, and look into them.
+/// Verify tokens offline, look into them, and explain them.
 #[derive(Debug, Subcommand)]
 pub(crate) enum TokenArgs {
+    Explain(explain::ExplainArgs),
     Inspect(inspect::InspectArgs),
     Verify(verify::VerifyArgs),
     Why(why::WhyArgs),
@@ -23,6 +25,7 @@ impl TokenArgs {
     pub(crate) fn run(self, global: &GlobalArgs) -> Result<(), CliError> {
         let now = Clock::system().now();
         match self {
+            Self::Explain(args) => args.run(global),
             Self::Inspect(args) => args.run(global, now),
             Self::Verify(args) => args.run(global, now),
             Self::Why(args) => args.run(global),

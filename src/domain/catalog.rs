@@ -6,6 +6,7 @@
 pub mod available_services;
 pub mod check;
 pub mod contracts;
+pub mod difference;
 mod digest;
 mod links;
 mod names;

@@ -3,6 +3,7 @@
 //! One pure function serves the token and the explanation, so that they cannot
 //! disagree: what is granted is what [`Decision`] says, and nothing else.
 
+mod difference;
 mod explanation;
 #[cfg(test)]
 mod laws;
@@ -11,6 +12,7 @@ mod stories;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
+pub use difference::{Difference, Differences, Standpoint};
 pub use explanation::Explanation;
 
 use super::add_on_purchase::PurchaseStanding;

@@ -5,7 +5,7 @@ use sqlx::PgConnection;
 
 use super::Circumstances;
 use crate::domain::catalog::{Catalog, UnitPrimitiveName};
-use crate::domain::entitlement::{Decision, Situation, decide};
+use crate::domain::entitlement::{Difference, Differences, Situation, Standpoint};
 use crate::domain::ids::{InstanceUid, SubscriptionId};
 use crate::storage::{StorageError, facts};
 
@@ -89,12 +89,13 @@ fn compare(
         let Ok(found) = after.binary_search_by_key(uid, |(uid, _)| *uid) else { continue };
         let is = &after[found].1;
         if !last.as_ref().is_some_and(|(last_was, last_is, _)| *last_was == was && *last_is == is) {
-            last = Some((was, is, Differences::between(catalog, grace, now, was, is)));
+            let standpoint = |situation| Standpoint { catalog, situation };
+            last = Some((was, is, Differences::between(standpoint(was), standpoint(is), grace, now)));
         }
         let Some((_, _, differences)) = &last else { continue };
         let effect = |difference: &Difference| Effect {
             instance_uid: *uid,
-            unit_primitive: catalog.unit_primitives()[difference.unit_primitive].name.clone(),
+            unit_primitive: difference.unit_primitive.clone(),
             at: difference.at,
             until: difference.until,
         };
@@ -102,95 +103,6 @@ fn compare(
         effects.lost.extend(differences.lost.iter().map(effect));
     }
     effects
-}
-
-/// How two futures differ.
-#[derive(Debug, Default)]
-struct Differences {
-    gained: Vec<Difference>,
-    lost: Vec<Difference>,
-}
-
-#[derive(Debug)]
-struct Difference {
-    unit_primitive: usize,
-    at: DateTime<Utc>,
-    until: Option<DateTime<Utc>>,
-}
-
-impl Differences {
-    fn between(
-        catalog: &Catalog,
-        grace: TimeDelta,
-        now: DateTime<Utc>,
-        was: &Situation,
-        is: &Situation,
-    ) -> Self {
-        let mut differences = Self::default();
-        if was == is {
-            return differences;
-        }
-        let was = future(catalog, was, grace, now);
-        let is = future(catalog, is, grace, now);
-        let mut instants: Vec<_> = was.iter().chain(&is).map(|(at, _)| *at).collect();
-        instants.sort_unstable();
-        instants.dedup();
-        for unit_primitive in 0..catalog.unit_primitives().len() {
-            // Since when either side alone grants it.
-            let mut gaining = None;
-            let mut losing = None;
-            for at in &instants {
-                let (was, is) = (granted(&was, *at, unit_primitive), granted(&is, *at, unit_primitive));
-                follow(&mut gaining, is && !was, *at, unit_primitive, &mut differences.gained);
-                follow(&mut losing, was && !is, *at, unit_primitive, &mut differences.lost);
-            }
-            let open = |at| Difference { unit_primitive, at, until: None };
-            differences.gained.extend(gaining.map(open));
-            differences.lost.extend(losing.map(open));
-        }
-        differences
-    }
-}
-
-/// Opens a stretch of difference where it begins, and notes it where it ends.
-fn follow(
-    since: &mut Option<DateTime<Utc>>,
-    differs: bool,
-    at: DateTime<Utc>,
-    unit_primitive: usize,
-    noted: &mut Vec<Difference>,
-) {
-    match (*since, differs) {
-        (None, true) => *since = Some(at),
-        (Some(began), false) => {
-            noted.push(Difference { unit_primitive, at: began, until: Some(at) });
-            *since = None;
-        }
-        (None, false) | (Some(_), true) => {}
-    }
-}
-
-/// Every decision from `now` on, each with the instant from which it holds.
-fn future(
-    catalog: &Catalog,
-    situation: &Situation,
-    grace: TimeDelta,
-    now: DateTime<Utc>,
-) -> Vec<(DateTime<Utc>, Decision)> {
-    let mut decisions = Vec::new();
-    let mut next = Some(now);
-    while let Some(at) = next {
-        let decision = decide(catalog, situation, grace, at);
-        next = decision.next_change_at;
-        decisions.push((at, decision));
-    }
-    decisions
-}
-
-fn granted(future: &[(DateTime<Utc>, Decision)], at: DateTime<Utc>, unit_primitive: usize) -> bool {
-    let index = future.partition_point(|(since, _)| *since <= at);
-    let decision = index.checked_sub(1).map(|index| &future[index].1);
-    decision.is_some_and(|decision| decision.entitlements[unit_primitive].verdict.is_granted())
 }
 
 /// As many as [`facts::list_situations_of_subscription`] reads.

@@ -19,6 +19,14 @@ use crate::domain::key_ring::Algorithm;
 use crate::domain::license::LicenseStanding;
 use crate::domain::subscription::{SubscriptionStanding, Term};
 
+/// A registered key that another one took the place of.
+#[derive(Clone, Debug)]
+pub struct PreviousKey {
+    pub public_key: Vec<u8>,
+    /// `None`: the newer one was not used yet.
+    pub dies_at: Option<DateTime<Utc>>,
+}
+
 /// What is recorded of one instance.
 #[derive(Clone, Debug)]
 pub struct InstanceFacts {
@@ -30,6 +38,8 @@ pub struct InstanceFacts {
     pub hostname: String,
     /// Raw Ed25519 point of an instance that authenticates by assertion.
     pub public_key: Option<Vec<u8>>,
+    /// The key whose place that one took, while it goes on.
+    pub previous_key: Option<PreviousKey>,
     pub reported_usage: Option<serde_json::Value>,
     pub is_contested: bool,
     /// Oldest first. Those that died long ago are left out.
@@ -124,6 +134,28 @@ pub async fn list_situations_of_subscription(
 ) -> Result<Vec<(InstanceUid, Situation)>, StorageError> {
     let rows = sqlx::query(OF_SUBSCRIPTION).bind(subscription.as_uuid()).fetch_all(connection).await?;
     rows.iter().map(|row| Ok((row.try_get::<Uuid, _>("uid")?.into(), situation(row)?))).collect()
+}
+
+/// At most `limit` instances after `after` that were not released, with their subscriptions, in the order in which
+/// they were first activated.
+///
+/// # Errors
+/// The database cannot be read.
+pub async fn list_situations(
+    connection: &mut PgConnection,
+    after: Option<InstanceUid>,
+    limit: i64,
+) -> Result<Vec<(InstanceUid, SubscriptionId, Situation)>, StorageError> {
+    let rows = sqlx::query(PAGE)
+        .bind(after.map_or(Uuid::nil(), InstanceUid::as_uuid))
+        .bind(limit)
+        .fetch_all(connection)
+        .await?;
+    let read = |row: &PgRow| {
+        let (uid, subscription): (Uuid, Uuid) = (row.try_get("uid")?, row.try_get("subscription_id")?);
+        Ok((uid.into(), subscription.into(), situation(row)?))
+    };
+    rows.iter().map(read).collect()
 }
 
 /// Reads what was recorded of one instance at a past instant: each record in the
@@ -226,7 +258,7 @@ fn term(starts_at: DateTime<Utc>, ends_at: DateTime<Utc>) -> Result<Term, Storag
 macro_rules! current {
     ($tail:literal) => {
         concat!(
-            "select i.uid, i.state, i.version, i.deployment, i.disabled_unit_primitives, i.disabled_backends, \
+            "select i.uid, l.subscription_id, i.state, i.version, i.deployment, i.disabled_unit_primitives, i.disabled_backends, \
              l.kind as license_kind, l.revoked_at, s.license_type, s.starts_at, s.ends_at, s.earlier_ends, s.trial, s.condition, \
              p.add_ons, p.quantities, p.purchase_starts, p.purchase_ends, p.purchase_ended \
              from instances i join licenses l on l.id = i.license_id join subscriptions s on s.id = l.subscription_id \
@@ -244,6 +276,8 @@ const CURRENT: &str = current!("where i.uid = $1");
 /// Released instances are left out: nothing that is bought changes what they may use.
 const OF_SUBSCRIPTION: &str =
     current!("where l.subscription_id = $1 and i.state <> 'released' order by i.uid limit 1000");
+
+const PAGE: &str = current!("where i.uid > $1 and i.state <> 'released' order by i.uid limit $2");
 
 /// Each record in the last revision that was recorded by then. No row where the instance was not recorded yet.
 const AS_RECORDED: &str = "\
