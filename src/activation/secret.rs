@@ -28,7 +28,9 @@ pub async fn rotate(
     Ok(secret)
 }
 
-/// Registers a key in place of every secret, or of another key, from now on.
+/// Registers a key. In the place of every secret it counts from now on alone; the key that it follows goes on until 7 days
+/// after the first use of the new one. `held` is the registered key by which the instance proved to be itself, if it
+/// has one: a newer one that was never used, perhaps since its answer was lost, makes room.
 ///
 /// # Errors
 /// The proof was used before with another request, or the database fails.
@@ -36,12 +38,17 @@ pub async fn register_key(
     connection: &mut PgConnection,
     uid: InstanceUid,
     key: &ActivationProof,
+    held: Option<&[u8]>,
     circumstances: Circumstances<'_>,
 ) -> Result<(), ActivationError> {
     if !assertion_uses::insert_once(connection, &key.usage(uid)).await? {
         return Err(ActivationError::ProofUsed);
     }
-    activations::update_public_key(connection, uid, &key.public_key(), circumstances.now).await?;
+    let public_key = key.public_key();
+    if held == Some(public_key.as_slice()) {
+        return Ok(());
+    }
+    activations::update_public_key(connection, uid, &public_key, held, circumstances.now).await?;
     instance_credentials::update_all_to_die(connection, uid, circumstances.now).await?;
     audit::record(connection, "instance.register_key", uid, None, None, circumstances).await?;
     Ok(())

@@ -13,8 +13,8 @@ use crate::app::App;
 use crate::domain::credential::{Credential, CredentialKind};
 use crate::domain::ids::InstanceUid;
 use crate::issuing::{self, CallerProof, ClientAssertion};
-use crate::storage::facts::{self, InstanceFacts};
-use crate::storage::{assertion_uses, fences, instance_credentials};
+use crate::storage::facts::{self, InstanceFacts, PreviousKey};
+use crate::storage::{activations, assertion_uses, fences, instance_credentials};
 
 /// What a request without a valid credential of an instance is told to send.
 pub(crate) const INSTANCE_CHALLENGE: &str =
@@ -62,6 +62,17 @@ impl Claimed {
 #[derive(Debug)]
 pub(crate) struct KnownInstance {
     pub(crate) facts: InstanceFacts,
+    by_previous_key: bool,
+}
+
+impl KnownInstance {
+    /// Of its registered keys the one that another may follow: the newest that it was seen to hold. `None` for an
+    /// instance with secrets.
+    pub(crate) fn held_key(&self) -> Option<&[u8]> {
+        let unused = |previous: &&PreviousKey| self.by_previous_key && previous.dies_at.is_none();
+        let previous = self.facts.previous_key.as_ref().filter(unused);
+        previous.map(|previous| &previous.public_key).or(self.facts.public_key.as_ref()).map(Vec::as_slice)
+    }
 }
 
 /// Believes the claim, or not. Takes the instance's lock until the transaction ends.
@@ -102,7 +113,10 @@ pub(crate) async fn prove_as(
     if let Some(effect) = &authenticated.effect {
         instance_credentials::update_use(connection, uid, effect).await?;
     }
-    Ok(KnownInstance { facts })
+    if let Some(dies_at) = authenticated.previous_key_dies_at {
+        activations::update_previous_key_to_die(connection, uid, dies_at, now).await?;
+    }
+    Ok(KnownInstance { facts, by_previous_key: authenticated.by_previous_key })
 }
 
 /// 429 with the wait.

@@ -178,7 +178,7 @@ pub(crate) async fn rotate_credential(
     let circumstances = Circumstances { now, grace: app.grace(), request_id: id.as_str() };
     let secret = match registered {
         Some(registered) => {
-            activation::register_key(&mut tx, uid, &registered, circumstances).await?;
+            activation::register_key(&mut tx, uid, &registered, caller.held_key(), circumstances).await?;
             None
         }
         None if caller.facts.public_key.is_some() => {

@@ -13,8 +13,12 @@ use crate::storage::instance_credentials::CredentialUse;
 pub struct Authenticated {
     /// The secret that was used; `None` for an assertion.
     pub credential: Option<InstanceCredentialId>,
-    /// What must be recorded of this use.
+    /// What must be recorded of the use of a secret.
     pub effect: Option<CredentialUse>,
+    /// The assertion was by the key whose place another one took.
+    pub by_previous_key: bool,
+    /// Of two registered keys the newer was used for the first time: the older ends then.
+    pub previous_key_dies_at: Option<DateTime<Utc>>,
 }
 
 /// The caller, if the proof fits. The same work is done for unknown, wrong and expired.
@@ -27,8 +31,18 @@ pub fn authenticate(
     match proof {
         CallerProof::Assertion(assertion) => {
             let public_key = facts.and_then(|facts| facts.public_key.as_deref());
-            let is_by = assertion.is_by(public_key.unwrap_or(&NO_KEY), now);
-            (is_by && public_key.is_some()).then_some(Authenticated { credential: None, effect: None })
+            let previous = facts.and_then(|facts| facts.previous_key.as_ref());
+            let previous = previous.filter(|key| key.dies_at.is_none_or(|dies_at| now < dies_at));
+            let is_by = assertion.is_by(public_key.unwrap_or(&NO_KEY), now) && public_key.is_some();
+            let is_by_previous =
+                !is_by && previous.is_some_and(|previous| assertion.is_by(&previous.public_key, now));
+            let ends = previous.is_some_and(|previous| is_by && previous.dies_at.is_none());
+            (is_by || is_by_previous).then_some(Authenticated {
+                credential: None,
+                effect: None,
+                by_previous_key: is_by_previous,
+                previous_key_dies_at: ends.then(|| now + OVERLAP),
+            })
         }
         CallerProof::Secret { digest, .. } => {
             let credentials = facts.map_or(&[][..], |facts| &facts.credentials);
@@ -46,12 +60,14 @@ pub fn authenticate(
             Some(Authenticated {
                 credential: Some(used.id),
                 effect: effect(credentials, used, contested, now),
+                by_previous_key: false,
+                previous_key_dies_at: None,
             })
         }
     }
 }
 
-/// An overlap ends this long after the newer secret was first used.
+/// An overlap ends this long after the newer secret, or the newer key, was first used.
 pub const OVERLAP: TimeDelta = TimeDelta::days(7);
 
 impl CredentialFacts {

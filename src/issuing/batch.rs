@@ -20,7 +20,7 @@ use crate::domain::token_plan::{BackendGrants, TokenPlan};
 use crate::storage::facts::{self, ActiveKey, BatchFacts, InstanceFacts};
 use crate::storage::instances::{self, Reported};
 use crate::storage::issuances::{self, NewIssuance};
-use crate::storage::{StorageError, assertion_uses, fences, instance_credentials};
+use crate::storage::{StorageError, activations, assertion_uses, fences, instance_credentials};
 
 /// Why a whole batch came to nothing: nothing of it is durable, or nobody knows.
 #[derive(Debug, thiserror::Error)]
@@ -136,6 +136,8 @@ pub(super) struct Mint<'a> {
     pub(super) digest: [u8; 16],
     pub(super) idempotency: Option<[u8; 16]>,
     pub(super) effect: Option<instance_credentials::CredentialUse>,
+    /// The end of the key whose place another one took, where that was used just now for the first time.
+    pub(super) previous_key_dies_at: Option<DateTime<Utc>>,
     /// Whether two installations are known to use the identity.
     pub(super) is_contested: bool,
 }
@@ -204,6 +206,7 @@ impl<'a> Batch<'a> {
             digest,
             idempotency: request.idempotency,
             effect: who.effect,
+            previous_key_dies_at: who.previous_key_dies_at,
             is_contested: instance.is_contested || who.effect.is_some_and(|effect| effect.contested),
         })
     }
@@ -220,6 +223,10 @@ impl<'a> Batch<'a> {
             let (Step::Mint(mint) | Step::Recorded(mint)) = step else { continue };
             if let Some(effect) = &mint.effect {
                 instance_credentials::update_use(connection, mint.instance.uid, effect).await?;
+            }
+            if let Some(dies_at) = mint.previous_key_dies_at {
+                activations::update_previous_key_to_die(connection, mint.instance.uid, dies_at, self.now)
+                    .await?;
             }
             let recorded = &mint.instance.situation.instance.version;
             let version = request.version.as_ref().unwrap_or(recorded);

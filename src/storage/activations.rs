@@ -190,6 +190,8 @@ pub async fn update(
 ) -> Result<(), StorageError> {
     sqlx::query(
         "update instances set hostname = $2, version = $3, deployment = $4, kind = $5, public_key = $6, \
+                previous_public_key = case when public_key is not distinct from $6 and state <> 'released' then previous_public_key end, \
+                previous_key_dies_at = case when public_key is not distinct from $6 and state <> 'released' then previous_key_dies_at end, \
                 state_since = case when state = 'active' then state_since else $7 end, state = 'active', \
                 state_reason = null, place_held_until = null, reactivation_allowed = false, \
                 identity_contested_at = case when state = 'released' then null else identity_contested_at end, \
@@ -248,7 +250,8 @@ pub async fn find_release(
     Ok((row.try_get("state_since")?, row.try_get("place_held_until")?))
 }
 
-/// Registers the raw Ed25519 point with which the instance authenticates from now on.
+/// Registers the raw Ed25519 point with which the instance authenticates from now on. `previous`, if there is one, goes on
+/// beside it until [`update_previous_key_to_die`] says when it ends.
 ///
 /// # Errors
 /// The database cannot be written.
@@ -256,14 +259,40 @@ pub async fn update_public_key(
     connection: &mut PgConnection,
     uid: InstanceUid,
     public_key: &[u8; 32],
+    previous: Option<&[u8]>,
     now: DateTime<Utc>,
 ) -> Result<(), StorageError> {
     sqlx::query(
-        "update instances set public_key = $2, reactivation_allowed = false, revision = revision + 1, updated_at = $3 \
+        "update instances set public_key = $2, previous_public_key = $3, previous_key_dies_at = null, \
+                reactivation_allowed = false, revision = revision + 1, updated_at = $4 \
          where uid = $1",
     )
     .bind(uid.as_uuid())
     .bind(public_key)
+    .bind(previous)
+    .bind(now)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Says when the key ends that another one took the place of; nothing where there is none.
+///
+/// # Errors
+/// The database cannot be written.
+pub async fn update_previous_key_to_die(
+    connection: &mut PgConnection,
+    uid: InstanceUid,
+    dies_at: DateTime<Utc>,
+    now: DateTime<Utc>,
+) -> Result<(), StorageError> {
+    sqlx::query(
+        "update instances set previous_key_dies_at = least(previous_key_dies_at, $2), \
+                revision = revision + 1, updated_at = $3 \
+         where uid = $1 and previous_public_key is not null",
+    )
+    .bind(uid.as_uuid())
+    .bind(dies_at)
     .bind(now)
     .execute(connection)
     .await?;

@@ -421,3 +421,74 @@ async fn what_its_administrator_switches_off_is_gone_at_the_next_sync_and_comes_
     let synced = instance.sync(&app, &version()).await.expect(StatusCode::OK);
     assert!(synced["tokens"][0]["unit_primitives"].as_array().unwrap().contains(&"duo_chat".into()));
 }
+
+#[tokio::test]
+async fn a_registered_key_goes_on_beside_its_successor_until_a_week_after_that_was_first_used() {
+    let app = TestApp::start().await;
+    let sold = sell(&app, Some("duo_pro"), 1).await;
+    let old = Installation::new(1);
+    let activated = post(&app, &old.activation(&app, &sold.activation_code)).await;
+    let uid = text(&activated.expect(StatusCode::CREATED)["instance_uid"]);
+    let successor = |seed| {
+        let mut new = Installation::new(seed);
+        new.instance_id.clone_from(&old.instance_id);
+        new
+    };
+    let register = async |by: &Installation, new: &Installation| {
+        let header = json!({ "alg": "EdDSA", "typ": "activation-proof+jwt" });
+        let proof = new.jws(&header, &new.proof_claims(&app));
+        let body = json!({ "public_key": new.public_key(), "proof": proof });
+        let request = by.request(&app, &uid, Method::POST, "/v1/instances/me/credential");
+        send(request.json(&body)).await.status
+    };
+    let syncs = async |by: &Installation| {
+        let request = by.request(&app, &uid, Method::POST, "/v1/sync");
+        send(request.json(&json!({ "version": "17.6.1" }))).await.status == StatusCode::OK
+    };
+
+    // 1. The answer is lost, and the installation asks again by the key that it has, with yet another new key.
+    let (lost, new) = (successor(2), successor(3));
+    assert_eq!(register(&old, &lost).await, StatusCode::CREATED);
+    assert!(syncs(&old).await);
+    app.clock.set(app.clock.now() + TimeDelta::days(30));
+    assert!(syncs(&old).await, "the new key was not used yet");
+    assert_eq!(register(&old, &new).await, StatusCode::CREATED);
+    assert!(!syncs(&lost).await, "nobody holds it");
+
+    // 2. Both open until a week after the first use of the newer.
+    assert!(syncs(&new).await && syncs(&old).await);
+    app.clock.set(app.clock.now() + TimeDelta::days(6));
+    assert!(syncs(&old).await && syncs(&new).await);
+    app.clock.set(app.clock.now() + TimeDelta::days(1));
+    assert!(!syncs(&old).await, "a week is over");
+    assert!(syncs(&new).await);
+
+    // 3. The same key again changes nothing; a third takes the place of the second, and none before it.
+    assert_eq!(register(&new, &new).await, StatusCode::CREATED);
+    let third = successor(4);
+    assert_eq!(register(&new, &third).await, StatusCode::CREATED);
+    assert!(syncs(&third).await && syncs(&new).await && !syncs(&old).await);
+
+    // 4. Whoever is let in with another key leaves every old one behind.
+    let fourth = successor(5);
+    app.admin_post(&format!("/admin/v1/instances/{uid}:allow-reactivation"), json!({})).await;
+    post(&app, &fourth.activation(&app, &sold.activation_code)).await.expect(StatusCode::OK);
+    assert!(syncs(&fourth).await && !syncs(&third).await && !syncs(&new).await);
+}
+
+/// A key that is no Ed25519 key is none that an instance can register, RSA keys of any size among them.
+#[tokio::test]
+async fn an_rsa_key_is_no_key_of_an_instance() {
+    let app = TestApp::start().await;
+    let sold = sell(&app, None, 1).await;
+    for bytes in [128, 255, 256] {
+        use base64::Engine;
+        let modulus = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(vec![0xc1; bytes]);
+        let mut body = Installation::new(1).activation(&app, &sold.activation_code);
+        body["public_key"] = json!({ "kty": "RSA", "n": modulus, "e": "AQAB" });
+        let problem = send(app.request(Method::POST, "/v1/instances").json(&body)).await;
+        assert_eq!(problem.status, StatusCode::UNPROCESSABLE_ENTITY, "{problem:?}");
+        let problem = problem.json();
+        assert!(problem.to_string().contains("/public_key"), "{problem}");
+    }
+}

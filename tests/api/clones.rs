@@ -252,5 +252,8 @@ async fn a_key_is_replaced_by_another_whose_private_half_is_held() {
             .await
             .status
     };
+    // The first one goes on for a week.
+    assert_eq!((sync(&second).await, sync(&first).await), (StatusCode::OK, StatusCode::OK));
+    app.clock.set(app.clock.now() + chrono::TimeDelta::days(7));
     assert_eq!((sync(&second).await, sync(&first).await), (StatusCode::OK, StatusCode::UNAUTHORIZED));
 }

@@ -83,7 +83,7 @@ pub(crate) async fn reported(app: web::Data<App>, request: HttpRequest) -> Resul
             field(
                 "public_key",
                 "Verifies what the installation signs.",
-                "until it is replaced",
+                "until seven days after its successor was first used",
                 json!(facts.public_key.is_some()),
             ),
             field("backends", "Narrows one answer.", NOT_KEPT, Value::Null),

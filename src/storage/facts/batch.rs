@@ -8,7 +8,9 @@ use sqlx::postgres::PgRow;
 use sqlx::{Decode, PgConnection, Postgres, Row, Type};
 use uuid::Uuid;
 
-use super::{ActiveKey, ActiveKeys, BatchFacts, CredentialFacts, InstanceFacts, LastSync, Situation, term};
+use super::{
+    ActiveKey, ActiveKeys, BatchFacts, CredentialFacts, InstanceFacts, LastSync, PreviousKey, Situation, term,
+};
 use crate::domain::add_on_purchase::PurchaseStanding;
 use crate::domain::catalog::AddOnName;
 use crate::domain::ids::InstanceUid;
@@ -135,6 +137,7 @@ impl<'r> Columns<'r> {
             instance_id: self.read::<Uuid>()?.into(),
             hostname: self.read()?,
             public_key: self.read()?,
+            previous_key: self.previous_key()?,
             reported_usage: self.read()?,
             is_contested: self.read()?,
             subscription_id: self.read::<Uuid>()?.into(),
@@ -142,6 +145,11 @@ impl<'r> Columns<'r> {
             last_sync: self.last_sync()?,
             credentials: Vec::with_capacity(1),
         })
+    }
+
+    fn previous_key(&mut self) -> Result<Option<PreviousKey>, StorageError> {
+        let (public_key, dies_at) = (self.read::<Option<Vec<u8>>>()?, self.read()?);
+        Ok(public_key.map(|public_key| PreviousKey { public_key, dies_at }))
     }
 
     fn situation(&mut self) -> Result<Situation, StorageError> {
@@ -200,7 +208,7 @@ impl<'r> Columns<'r> {
 
 const COLUMNS_OF_THE_BATCH: usize = 9;
 /// After the uid.
-const COLUMNS_OF_AN_INSTANCE: usize = 23;
+const COLUMNS_OF_AN_INSTANCE: usize = 25;
 /// After the id.
 const COLUMNS_OF_A_CREDENTIAL: usize = 6;
 
@@ -212,7 +220,7 @@ const COLUMNS_OF_A_CREDENTIAL: usize = 6;
 /// less than aggregated arrays. Nothing is sorted: `position` tells where a row belongs.
 const BATCH: &str = "\
 select b.now, k.kid, k.number, k.not_after, r.kid, r.number, r.not_after, rb.names, ks.version, \
-       u.position, i.uid, i.number, i.instance_id, i.hostname, i.public_key, i.reported_usage, \
+       u.position, i.uid, i.number, i.instance_id, i.hostname, i.public_key, i.previous_public_key, i.previous_key_dies_at, i.reported_usage, \
        i.identity_contested_at is not null, l.subscription_id, \
        l.kind, l.revoked_at, s.license_type, s.starts_at, s.ends_at, s.earlier_ends, s.trial, s.condition, \
        i.state, i.version, i.deployment, i.disabled_unit_primitives, i.disabled_backends, \
