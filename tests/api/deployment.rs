@@ -8,7 +8,8 @@ use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD as BASE64_URL};
 use serde_json::{Value, json};
 use sqlx::Connection;
 
-use crate::foreign::library::{Case, Library, Question};
+use crate::foreign::library::Library;
+use crate::foreign::question::{Case, Question};
 use crate::support::durable::durable_cluster;
 use crate::support::program::{DATABASE_PASSWORD, Deployment, ISSUER, KEK, Serving, answer, complaint};
 
@@ -44,7 +45,8 @@ async fn from_an_empty_database_to_tokens_that_libraries_we_did_not_write_accept
         cases.extend(shown(text, audience));
     }
     for library in [Library::Jose, Library::PyJwt] {
-        let verdicts = library.ask(&Question { jwks: &jwks, issuer: ISSUER, leeway: 30, cases: &cases });
+        let question = Question { jwks: &jwks, issuer: ISSUER, leeway: 30, cases: &cases };
+        let verdicts = library.ask(&question).unwrap();
         for (name, why) in &verdicts {
             assert_eq!(name.ends_with("as it came"), why.is_none(), "{library:?}: {name}: {why:?}");
         }

@@ -3,6 +3,7 @@
 pub(crate) mod app;
 pub(crate) mod cutter;
 pub(crate) mod database;
+pub(crate) mod debian;
 pub(crate) mod durable;
 pub(crate) mod fleet;
 pub(crate) mod installation;

@@ -17,8 +17,7 @@ const AUDIENCE: &str = "gitlab-ai-gateway";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn oauth4webapi_and_openid_client_get_tokens_that_jose_verifies() {
-    let folder = folder("oauth-js");
-    install(&folder, Registry::Npm, &["oauth4webapi@3.8.8", "openid-client@6.9.0", "jose@6.2.17"]);
+    let folder = javascript();
     let mut node = Command::new("node");
     node.arg(scripts().join("oauth.mjs")).arg(&folder);
     for (algs, alg) in [("EdDSA", "EdDSA"), ("EdDSA,RS256", "RS256")] {
@@ -28,10 +27,7 @@ async fn oauth4webapi_and_openid_client_get_tokens_that_jose_verifies() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn authlib_gets_tokens_that_pyjwt_and_joserfc_verify() {
-    let folder = folder("oauth-py");
-    let packages =
-        ["Authlib==1.9.10", "joserfc==1.8.0", "requests==2.32.5", "PyJWT==2.15.1", "cryptography==50.0.2"];
-    install(&folder, Registry::PyPi, &packages);
+    let folder = python();
     let mut python = Command::new(folder.join("bin/python"));
     python.arg(scripts().join("oauth.py"));
     for (algs, alg) in [("EdDSA", "EdDSA"), ("EdDSA,RS256", "RS256")] {
@@ -103,6 +99,22 @@ async fn started(algs: &str, alg: &str) -> (TestApp, Instance, (String, Installa
     let activated = send(app.request(Method::POST, "/v1/instances").json(&body)).await;
     let uid = text(&activated.expect(StatusCode::CREATED)["instance_uid"]);
     (app, instance, (uid, installation))
+}
+
+/// The folder with the JavaScript libraries, installed.
+pub(super) fn javascript() -> PathBuf {
+    let folder = folder("oauth-js");
+    install(&folder, Registry::Npm, &["oauth4webapi@3.8.8", "openid-client@6.9.0", "jose@6.2.17"]);
+    folder
+}
+
+/// The virtual environment with the Python libraries, installed.
+pub(super) fn python() -> PathBuf {
+    let folder = folder("oauth-py");
+    let packages =
+        ["Authlib==1.9.10", "joserfc==1.8.0", "requests==2.32.5", "PyJWT==2.15.1", "cryptography==50.0.2"];
+    install(&folder, Registry::PyPi, &packages);
+    folder
 }
 
 fn folder(name: &str) -> PathBuf {

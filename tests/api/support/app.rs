@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 use sqlx::pool::PoolConnection;
@@ -73,6 +73,16 @@ impl TestApp {
         let listener = loopback();
         let issuer = format!("http://{}", listener.local_addr().unwrap());
         Self::start_deployment(issuer, Clock::system(), settings, listener).await
+    }
+
+    /// The same, with keys that were made and published so long ago; from now on its clock stands still.
+    pub(crate) async fn start_discoverable_since(age: TimeDelta, settings: &[(&str, &str)]) -> Self {
+        let listener = loopback();
+        let issuer = format!("http://{}", listener.local_addr().unwrap());
+        let now = Clock::system().now();
+        let app = Self::start_deployment(issuer, Clock::pinned(now - age), settings, listener).await;
+        app.clock.set(now);
+        app
     }
 
     async fn start_deployment(

@@ -35,7 +35,11 @@ impl<'a> Operator<'a> {
     }
 
     pub(crate) async fn generate(&self) -> Kid {
-        let wanted = Wanted { purpose: Purpose::AccessTokens, alg: Algorithm::EdDsa, not_after: None };
+        self.generate_for(Algorithm::EdDsa).await
+    }
+
+    pub(crate) async fn generate_for(&self, alg: Algorithm) -> Kid {
+        let wanted = Wanted { purpose: Purpose::AccessTokens, alg, not_after: None };
         generate(&self.site(), wanted).await.unwrap().kid
     }
 
@@ -92,6 +96,14 @@ impl<'a> Operator<'a> {
     pub(crate) async fn plan(&self) -> Vec<PlannedStep> {
         let mut connection = self.storage.pool().acquire().await.unwrap();
         plan(&mut connection, "development", &self.app.clock).await.unwrap()
+    }
+
+    /// The access-token keys of this algorithm and state, in the order of their birth.
+    pub(crate) async fn keys_of(&self, alg: Algorithm, state: KeyState) -> Vec<Kid> {
+        let mut connection = self.storage.pool().acquire().await.unwrap();
+        let keys = signing_keys::list(&mut connection, "development").await.unwrap();
+        let keys = keys.iter().map(|listed| &listed.key).filter(|key| key.purpose == Purpose::AccessTokens);
+        keys.filter(|key| key.alg == alg && key.state == state).map(|key| key.kid).collect()
     }
 
     /// The access-token keys in this state, in the order of their birth.
