@@ -117,3 +117,71 @@ async fn a_key_that_has_come_to_its_end_signs_nothing_and_readiness_says_so() {
     assert_eq!(ready.status, StatusCode::SERVICE_UNAVAILABLE, "{ready:?}");
     assert!(ready.text.contains("no signing key is active"), "{ready:?}");
 }
+
+/// The joint token of an older instance, and whom it names.
+async fn joint(app: &TestApp) -> (Value, Vec<String>) {
+    let sold = sell(app, Some("duo_pro"), 1).await;
+    let license = json!({
+        "subscription_id": sold.subscription_id, "kind": "online", "max_instances": 1, "legacy_bearer": true,
+    });
+    let license = app.admin_post("/admin/v1/licenses", license).await;
+    let ask = async |query: String| {
+        send(app.request(Method::POST, "/graphql").json(&json!({ "query": query })))
+            .await
+            .expect(StatusCode::OK)
+    };
+    let (code, id) = (text(&license["activation_code"]), crate::support::app::fresh_uuid());
+    let activated = ask(format!(
+        "mutation {{ cloudActivationActivate(input: {{activationCode: {code:?}, instanceIdentifier: {id:?}, \
+         uniqueInstanceId: {id:?}, gitlabVersion: \"17.6.1\", hostname: \"h.example\"}}) {{ licenseKey errors }} }}"
+    ))
+    .await;
+    let key = text(&activated["data"]["cloudActivationActivate"]["licenseKey"]);
+    let access = ask(format!(
+        "{{ cloudConnectorAccess(licenseKey: {key:?}, gitlabVersion: \"17.6.1\") {{ serviceToken {{ token }} }} }}"
+    ))
+    .await;
+    let compact = text(&access["data"]["cloudConnectorAccess"]["serviceToken"]["token"]);
+    let jwks = send(app.request(Method::GET, "/.well-known/jwks.json")).await;
+    let keys = KeySet::parse(jwks.text.as_bytes()).unwrap();
+    let now = SystemTime::UNIX_EPOCH + Duration::from_secs(app.clock.now().timestamp().unsigned_abs());
+    let payload = token_authority_verifier::Unverified::decode(&compact).unwrap().payload().to_owned();
+    let claims: Value = serde_json::from_str(&payload).unwrap();
+    let audiences: Vec<String> = claims["aud"].as_array().unwrap().iter().map(text).collect();
+    // Whoever is named can verify it.
+    for audience in &audiences {
+        Verifier::from_key_set(&keys, ISSUER, audience.clone()).verify(&compact, now).unwrap();
+    }
+    (header(&compact)["alg"].clone(), audiences)
+}
+
+#[tokio::test]
+async fn a_joint_token_has_an_algorithm_that_everyone_in_it_verifies() {
+    let both = [("TOKEN_ALGS", "EdDSA,RS256")];
+    let all = [
+        "gitlab-ai-gateway",
+        "gitlab-duo-workflow-service",
+        "gitlab-observability-backend",
+        "gitlab-security-gateway",
+    ];
+    let without_ai = &all[1..];
+
+    // 1. All of them know the same one.
+    let app = TestApp::start_with(&both).await;
+    assert_eq!(joint(&app).await, (json!("EdDSA"), all.map(str::to_owned).to_vec()));
+    for name in ["ai_gateway", "duo_workflow_service", "observability_backend", "security_gateway"] {
+        register(&app, name, "RS256").await;
+    }
+    assert_eq!(joint(&app).await, (json!("RS256"), all.map(str::to_owned).to_vec()));
+
+    // 2. They differ: the configured algorithm decides, and whoever does not know it is left out.
+    let app = TestApp::start_with(&both).await;
+    register(&app, "ai_gateway", "RS256").await;
+    let (alg, audiences) = joint(&app).await;
+    assert_eq!(
+        (alg, audiences.as_slice()),
+        (json!("EdDSA"), &*without_ai.iter().map(|one| (*one).to_owned()).collect::<Vec<_>>())
+    );
+    let rsa = app.another_with(&[("JOINT_TOKEN_ALG", "RS256"), both[0]]).await;
+    assert_eq!(joint(&rsa).await, (json!("RS256"), vec![all[0].to_owned()]));
+}

@@ -6,6 +6,7 @@
     reason = "a test that cannot go on has failed, and may say so"
 )]
 
+mod access;
 mod activation;
 mod admin;
 mod algorithms;
@@ -13,12 +14,14 @@ mod audit;
 mod catalogs;
 mod clock;
 mod clones;
+mod contracts;
 mod databases;
 mod deployment;
 mod deployments;
 mod dev;
 mod doctor;
 mod examples;
+mod explanations;
 mod fleet;
 mod foreign;
 mod import_command;
