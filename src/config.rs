@@ -15,7 +15,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 pub use fields::{FIELDS, Field, Settings};
 pub(crate) use values::parse_duration;
-pub use values::{EnvironmentName, Issuer, LogFilter, LogFormat, Network};
+pub use values::{EnvironmentName, Issuer, LogFilter, LogFormat, Network, Ratio};
 
 use reader::Reader;
 

@@ -25,6 +25,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
 use chrono::TimeDelta;
+use opentelemetry::trace::SpanContext;
 use sqlx::PgConnection;
 use tokio::sync::{mpsc, oneshot};
 
@@ -41,6 +42,7 @@ use crate::domain::key_ring::Algorithm;
 use crate::keystore::{Keystore, KeystoreError, Signer};
 use crate::storage::facts::ActiveKey;
 use crate::storage::{Database, StorageError, signing_keys};
+use crate::telemetry::traces;
 
 /// A catalog that decides, and what the ledger calls it.
 #[derive(Debug)]
@@ -132,6 +134,8 @@ impl Shared {
 struct Waiting {
     request: SyncRequest,
     since: Instant,
+    /// Its span, where it is traced.
+    trace: Option<SpanContext>,
     answer: oneshot::Sender<Result<SyncAnswer, SyncError>>,
 }
 
@@ -167,7 +171,7 @@ impl Issuing {
         let lane = &self.lanes[lane_of(&request)];
         let (answer, answered) = oneshot::channel();
         let since = Instant::now();
-        lane.try_send(Waiting { request, since, answer })
+        lane.try_send(Waiting { request, since, trace: traces::current(), answer })
             .map_err(|_| SyncError::Unavailable("Too many syncs wait already."))?;
         let outcome = match tokio::time::timeout(self.shared.settings.sync_deadline, answered).await {
             Ok(Ok(outcome)) => outcome,

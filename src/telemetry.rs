@@ -1,14 +1,16 @@
-//! Logs and metrics: what this process tells its operator.
+//! Logs, metrics and traces: what this process tells its operator.
 
 pub mod metric_names;
 
 mod logs;
 mod recorder;
+pub(crate) mod traces;
 
 pub use logs::start_logs;
 pub use recorder::Metrics;
+pub use traces::Traces;
 
-/// Why logs or metrics could not start.
+/// Why logs, metrics or traces could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
     /// A histogram of the table has no buckets.
@@ -26,4 +28,10 @@ pub enum TelemetryError {
     /// Something else in this process already keeps metrics.
     #[error("this process already keeps its metrics elsewhere")]
     MetricsAreTaken,
+    /// The collector's address cannot be used.
+    #[error("cannot send traces to the collector (setting `otlp_endpoint`)")]
+    Traces(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// This process traces already.
+    #[error("this process already traces elsewhere")]
+    TracesAreTaken,
 }

@@ -13,7 +13,7 @@ use super::signals::StopSignals;
 use super::{CliError, GlobalArgs};
 use crate::catalog_files;
 use crate::config::Settings;
-use crate::telemetry::start_logs;
+use crate::telemetry::{Traces, start_logs};
 
 /// Answer instances, backends and administrators until SIGTERM or Ctrl-C.
 ///
@@ -26,7 +26,13 @@ impl ServeArgs {
         let settings = global.settings()?;
         settings.check_complete_for_serving()?;
         start_logs(settings.log_format, &settings.log_filter).map_err(CliError::fault("could not log"))?;
-        block_on(serve(settings))
+        let traces = settings.otlp_endpoint.as_ref().map(|collector| {
+            Traces::start(collector, settings.trace_ratio.get(), settings.environment.as_str())
+        });
+        let traces = traces.transpose().map_err(CliError::fault("could not trace"))?;
+        let served = block_on(serve(settings));
+        traces.inspect(Traces::finish);
+        served
     }
 }
 

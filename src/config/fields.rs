@@ -7,9 +7,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use secrecy::SecretString;
+use url::Url;
 
 use super::reader::Reader;
-use super::values::{EnvironmentName, Issuer, LogFilter, LogFormat, Network, Value};
+use super::values::{EnvironmentName, Issuer, LogFilter, LogFormat, Network, Ratio, Value};
 use crate::domain::key_ring::Algorithm;
 
 /// One setting, as people read about it.
@@ -191,6 +192,13 @@ settings! {
 
     /// Which events are logged, as in the tracing crates: a level, or `target=level`, separated by commas.
     log_filter: LogFilter = "info,actix_server=warn,sqlx::postgres::notice=warn", "filter";
+
+    /// Where traces are sent: the base of a collector's OTLP receiver for HTTP (`/v1/traces` is below it). Without it
+    /// nothing is traced.
+    otlp_endpoint: Option<Url>, "URL (`http://127.0.0.1:4318`)";
+
+    /// The share of requests that are traced, of those that no caller has decided about (`traceparent`).
+    trace_ratio: Ratio = "1", "0 to 1";
 
     /// How long a shutdown lets requests finish that have begun.
     shutdown_timeout: Duration = "30s", "duration";

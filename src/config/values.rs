@@ -4,6 +4,7 @@ mod environment_name;
 mod issuer;
 mod log;
 mod network;
+mod traces;
 
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
@@ -15,6 +16,7 @@ pub use issuer::Issuer;
 pub use log::{LogFilter, LogFormat};
 pub use network::Network;
 use secrecy::SecretString;
+pub use traces::Ratio;
 
 use crate::domain::key_ring::Algorithm;
 

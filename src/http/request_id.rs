@@ -9,10 +9,14 @@ use actix_web::{Error, FromRequest, HttpMessage, HttpRequest, dev::Payload, web}
 use std::future::{Ready, ready};
 use std::time::Instant;
 
+use opentelemetry::context::FutureExt;
+use tracing::Instrument;
+
 use super::error::ApiError;
 use super::problems::{self, Problem};
 use crate::app::App;
 use crate::telemetry::metric_names::HTTP_REQUESTS;
+use crate::telemetry::traces::RequestTrace;
 
 /// The id under which a request is logged, audited and answered.
 #[derive(Clone, Debug)]
@@ -55,8 +59,12 @@ pub(crate) async fn identify(
     request.extensions_mut().insert(id.clone());
     let header = HeaderValue::from_str(&id.0).unwrap_or_else(|_| HeaderValue::from_static("unreadable"));
     let began = Instant::now();
+    let trace = RequestTrace::begin(request.method().as_str(), request.headers());
     // The routes turn every error into a response; what comes as an error here never reached them.
-    let response = next.call(request).await?;
+    let response = match &trace {
+        Some(trace) => next.call(request).with_context(trace.context()).instrument(span_of(trace)).await?,
+        None => next.call(request).await?,
+    };
     let told = match response.response().error() {
         Some(error) => Some(told(error, &app, &id)),
         None => untold(&response).map(|refusal| refusal.respond(app.issuer(), &id.0)),
@@ -66,12 +74,17 @@ pub(crate) async fn identify(
         None => response.map_into_left_body(),
     };
     answered.headers_mut().insert(HEADER.clone(), header);
-    log(&answered, &id, began);
+    log(&answered, &id, began, trace.as_ref());
     Ok(answered)
 }
 
+/// What gives each log line of the request the id of its trace.
+fn span_of(trace: &RequestTrace) -> tracing::Span {
+    tracing::error_span!("request", trace_id = trace.id())
+}
+
 /// One line for each answer, and its count. What succeeds is told at `debug` where it happens all the time.
-fn log<B>(answered: &ServiceResponse<B>, id: &RequestId, began: Instant) {
+fn log<B>(answered: &ServiceResponse<B>, id: &RequestId, began: Instant, trace: Option<&RequestTrace>) {
     let request = answered.request();
     let route = request.match_pattern().unwrap_or_else(|| "unknown".to_owned());
     let status = answered.status().as_u16();
@@ -79,6 +92,10 @@ fn log<B>(answered: &ServiceResponse<B>, id: &RequestId, began: Instant) {
         .increment(1);
     let (id, method) = (id.as_str(), request.method().as_str());
     let milliseconds = began.elapsed().as_secs_f64() * 1000.0;
+    let _traced = trace.map(|trace| {
+        trace.end(method, &route, status, id);
+        span_of(trace).entered()
+    });
     let routine = status < 400 && (route == "/v1/sync" || route.starts_with("/health/"));
     if routine {
         tracing::debug!(

@@ -21,6 +21,7 @@ use crate::storage::facts::{self, ActiveKey, BatchFacts, InstanceFacts};
 use crate::storage::instances::{self, Reported};
 use crate::storage::issuances::{self, NewIssuance};
 use crate::storage::{StorageError, activations, assertion_uses, fences, instance_credentials};
+use crate::telemetry::traces;
 
 /// Why a whole batch came to nothing: nothing of it is durable, or nobody knows.
 #[derive(Debug, thiserror::Error)]
@@ -49,14 +50,18 @@ pub(super) async fn answer(
     let uids: Vec<_> = requests.iter().map(|request| request.caller.uid()).collect();
 
     // 1. Share the fence with other mints, against rotations; take each instance's lock.
+    let locking = traces::step("lock the instances");
     fences::begin_batch(connection, &uids).await?;
+    drop(locking);
 
     // 2. Read the clock, the active key and the facts, in a statement of its own:
     //    its snapshot follows the wait for the locks.
     let about_now = shared.clock.now();
     let earliest_retry = about_now - RETRY_WITH_KEY - CLOCK_DIFFERENCE;
     let syncs = earliest_retry..about_now + CLOCK_DIFFERENCE;
+    let reading = traces::step("read the facts");
     let facts = facts::list_for_batch(connection, shared.environment(), &uids, syncs).await?;
+    drop(reading);
     let now = shared.clock.settle(facts.now);
     let keys = Keys::of(connection, shared, &facts).await?;
 
@@ -86,11 +91,14 @@ pub(super) async fn answer(
     }
     batch.record_reports(connection, &steps, requests).await?;
     let next_values = batch.follow_lines(connection, requests, &mut steps).await?;
-    let recording =
-        async { if rows.is_empty() { Ok(()) } else { issuances::insert_all(connection, &rows).await } };
+    let recording = async {
+        let _traced = traces::step("record the tokens");
+        if rows.is_empty() { Ok(()) } else { issuances::insert_all(connection, &rows).await }
+    };
     let signing = async {
         // The statement is on its way before the first signature is made.
         tokio::task::yield_now().await;
+        let _traced = traces::step("sign");
         for step in &mut steps {
             minted.push(batch.sign(step));
         }
@@ -100,7 +108,9 @@ pub(super) async fn answer(
     let minted = minted.into_iter().collect::<Result<Vec<_>, _>>()?;
 
     // 6. Durable first; then the answers may leave.
+    let committing = traces::step("commit");
     fences::commit_batch(connection).await?;
+    drop(committing);
     scope_sets.keep();
     Ok(batch.answers(requests, steps, minted, next_values))
 }

@@ -3,6 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use opentelemetry::KeyValue;
+use opentelemetry::context::FutureExt;
+use opentelemetry::trace::TraceContextExt;
 use sqlx::PgConnection;
 use tokio::sync::mpsc;
 
@@ -12,6 +15,7 @@ use super::request::{SyncError, SyncRequest};
 use super::scope_sets::ScopeSets;
 use super::{Shared, Waiting};
 use crate::storage::fences;
+use crate::telemetry::traces;
 
 /// Answers what waits until the last sender is gone.
 pub(super) async fn run(index: usize, shared: Arc<Shared>, mut waiting: mpsc::Receiver<Waiting>) {
@@ -42,6 +46,9 @@ impl Lane {
         metrics.set_in_hand(self.index, Some(oldest));
         metrics.batch_size.record(batch.len() as f64);
         let started = Instant::now();
+        let size = KeyValue::new("batch.size", i64::try_from(batch.len()).unwrap_or(i64::MAX));
+        let trace =
+            traces::shared("batch of syncs", batch.iter().filter_map(|one| one.trace.clone()), [size]);
 
         let (requests, waiting): (Vec<_>, Vec<_>) =
             batch.drain(..).map(|one| (one.request, one.answer)).unzip();
@@ -49,7 +56,12 @@ impl Lane {
         // Halves of what failed, so that one bad row fails only its own request.
         let mut ahead: Vec<_> = std::iter::once(0..requests.len()).collect();
         while let Some(range) = ahead.pop() {
-            match self.attempt(&requests[range.clone()]).await {
+            let attempt = self.attempt(&requests[range.clone()]);
+            let attempted = match &trace {
+                Some(trace) => attempt.with_context(trace.clone()).await,
+                None => attempt.await,
+            };
+            match attempted {
                 Ok(answered) => answers.extend(answered),
                 Err(error) if range.len() > 1 && error.may_be_one_row() => {
                     let middle = range.start + range.len() / 2;
@@ -61,6 +73,9 @@ impl Lane {
                     answers.extend(range.map(|_| Err(error.told())));
                 }
             }
+        }
+        if let Some(trace) = trace {
+            trace.span().end();
         }
         self.shared.metrics.batch_duration.record(started.elapsed().as_secs_f64());
         for (answer, waiting) in answers.into_iter().zip(waiting) {
