@@ -5,6 +5,7 @@ mod deliveries;
 mod failed_authentications;
 mod housekeeping;
 mod key_watch;
+mod risk_watch;
 
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ pub use deliveries::deliver_webhooks;
 pub use failed_authentications::FailedAuthentications;
 pub use housekeeping::keep_house;
 pub use key_watch::{WatchRhythm, forget_signers, look_after, watch_keys};
+pub use risk_watch::{RiskWalk, watch_risks};
 
 use self::anchors::AnchorCheck;
 use crate::clock::Clock;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::task::JoinHandle;
 
 use super::CliError;
-use crate::app::{App, WatchRhythm, deliver_webhooks, keep_house, watch_keys};
+use crate::app::{App, WatchRhythm, deliver_webhooks, keep_house, watch_keys, watch_risks};
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::domain::catalog::Catalog;
@@ -93,6 +93,7 @@ impl Service {
             tokio::spawn(keep_house(Arc::clone(&app))),
             tokio::spawn(deliver_webhooks(Arc::clone(&app))),
             tokio::spawn(watch_keys(Arc::clone(&app), WatchRhythm::default())),
+            tokio::spawn(watch_risks(Arc::clone(&app))),
         ];
         tracing::info!(
             listen = %running.address,

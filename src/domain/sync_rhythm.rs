@@ -46,6 +46,17 @@ impl SyncRhythm {
     pub fn next_sync_at(&self, now: DateTime<Utc>) -> DateTime<Utc> {
         if self.is_overdue(now) { now + (now - self.last_sync_at) } else { self.last_sync_at + self.interval }
     }
+
+    /// Whether tokens that die at `tokens_die_at` live now, and die within the time and before the next sync.
+    #[must_use]
+    pub fn is_too_slow_for(
+        &self,
+        tokens_die_at: DateTime<Utc>,
+        now: DateTime<Utc>,
+        within: TimeDelta,
+    ) -> bool {
+        now < tokens_die_at && tokens_die_at <= now + within && tokens_die_at < self.next_sync_at(now)
+    }
 }
 
 #[cfg(test)]

@@ -12,12 +12,16 @@ pub const BATCH_DURATION: &str = "token_authority_batch_duration_seconds";
 pub const BATCH_SIZE: &str = "token_authority_batch_size";
 /// Which version runs, as a label; always 1. Label `version`.
 pub const BUILD_INFO: &str = "token_authority_build_info";
+/// By how much the database's clock is ahead of this process's.
+pub const CLOCK_SKEW: &str = "token_authority_clock_skew_seconds";
 /// How old the signature of the deny list is.
 pub const DENY_LIST_AGE: &str = "token_authority_deny_list_age_seconds";
 /// Processes that accepted a forged probe. Label `backend`.
 pub const DISPROVED_PROCESSES: &str = "token_authority_disproved_processes_total";
 /// Answers. Labels `route` (the pattern, never the path) and `status`.
 pub const HTTP_REQUESTS: &str = "token_authority_http_requests_total";
+/// Instances whose tokens will die before they can be expected to sync.
+pub const INSTANCES_AT_RISK: &str = "token_authority_instances_at_risk";
 /// How long until a key ends; 0 for one that was left out. Labels `kid`, `alg`, `purpose`.
 pub const KEY_END: &str = "token_authority_key_end_seconds";
 /// How long the longest waiting sync has waited; 0 when none waits.
@@ -69,7 +73,8 @@ pub struct Metric {
 
 /// From a sync that hardly waits to the one that its deadline ends.
 const SECONDS: &[f64] = &[
-    0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+    0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.2, 0.25, 0.5, 1.0, 2.5, 5.0,
+    10.0,
 ];
 
 const SIZES: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
@@ -112,6 +117,13 @@ pub const METRICS: &[Metric] = &[
         about: "1 for the version that runs",
     },
     Metric {
+        name: CLOCK_SKEW,
+        kind: Kind::Gauge,
+        unit: Unit::Seconds,
+        labels: &[],
+        about: "By how much the database's clock is ahead of this process's; 5 seconds either way make it unready",
+    },
+    Metric {
         name: DENY_LIST_AGE,
         kind: Kind::Gauge,
         unit: Unit::Seconds,
@@ -131,6 +143,13 @@ pub const METRICS: &[Metric] = &[
         unit: Unit::Count,
         labels: &["route", "status"],
         about: "HTTP answers, by route pattern and status",
+    },
+    Metric {
+        name: INSTANCES_AT_RISK,
+        kind: Kind::Gauge,
+        unit: Unit::Count,
+        labels: &[],
+        about: "Instances whose tokens will die within a day and before their next expected sync; counted in rounds of 1,000 instances each 30 seconds",
     },
     Metric {
         name: KEY_END,

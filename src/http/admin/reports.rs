@@ -47,9 +47,7 @@ impl AtRiskView {
         let rhythm = SyncRhythm::of(&history.syncs, usual)?;
         let tokens_die_at = history.first_expiry?;
         let expected_sync_at = rhythm.next_sync_at(now);
-        let is_at_risk =
-            now < tokens_die_at && tokens_die_at <= now + within && tokens_die_at < expected_sync_at;
-        is_at_risk.then(|| Self {
+        rhythm.is_too_slow_for(tokens_die_at, now, within).then(|| Self {
             instance_uid: history.uid.as_uuid(),
             customer_id: history.customer_id.as_uuid(),
             subscription_id: history.subscription_id.as_uuid(),
