@@ -28,7 +28,13 @@ pub(crate) fn unpacked(name: &str, packages: &[&str], why: &str) -> PathBuf {
     // Whatever is there was interrupted.
     let _ = fs::remove_dir_all(&half);
     fs::create_dir_all(&half).unwrap();
-    run(Command::new("apt-get").args(["download", "-q"]).args(packages).current_dir(&half), why);
+    let mut download = Command::new("apt-get");
+    download.args(["download", "-q"]).args(packages).current_dir(&half);
+    if !succeeds(&mut download) {
+        // A bare machine has no list of packages yet, and an old one names versions that are gone.
+        let _ = succeeds(Command::new("apt-get").args(["update", "-q"]));
+        run(&mut download, why);
+    }
     for entry in fs::read_dir(&half).unwrap() {
         let path = entry.unwrap().path();
         if path.extension().is_some_and(|extension| extension == "deb") {
@@ -47,6 +53,9 @@ pub(crate) fn with_libraries(command: &mut Command, root: &Path) {
 }
 
 fn run(command: &mut Command, why: &str) {
-    let done = command.stdin(Stdio::null()).output().is_ok_and(|output| output.status.success());
-    assert!(done, "{command:?} failed: {why}");
+    assert!(succeeds(command), "{command:?} failed: {why}");
+}
+
+fn succeeds(command: &mut Command) -> bool {
+    command.stdin(Stdio::null()).output().is_ok_and(|output| output.status.success())
 }
