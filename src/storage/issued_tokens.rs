@@ -35,20 +35,8 @@ pub async fn list_of_instance(
     before: Option<Jti>,
     limit: i64,
 ) -> Result<Vec<IssuedTokenRow>, StorageError> {
-    let rows = sqlx::query(concat!(
-        select!(),
-        "from issuances t join instances i on i.number = t.instance_number ",
-        named!(),
-        // By the number, so that the index gives the order, and no more than the page is read.
-        "where t.instance_number = (select number from instances where uid = $1) and t.jti < $2 \
-         order by t.jti desc limit $3"
-    ))
-    .bind(uid.as_uuid())
-    .bind(before.map_or(Uuid::max(), Jti::as_uuid))
-    .bind(limit)
-    .fetch_all(connection)
-    .await?;
-    rows.iter().map(issued_token).collect()
+    let filter = IssuanceFilter { instance_uid: Some(uid), ..IssuanceFilter::default() };
+    list(connection, &filter, before, limit).await
 }
 
 /// Which tokens are wanted; all of these hold.
@@ -83,11 +71,17 @@ pub async fn list(
         query.push(" and t.jti = ").push_bind(jti.as_uuid());
     }
     if let Some(uid) = filter.instance_uid {
-        query.push(" and t.instance_number = (select number from instances where uid = ");
-        query.push_bind(uid.as_uuid()).push(")");
+        // By its number, which the planner must see: it could not tell an instance with few tokens from one with
+        // many, and would read the ledger from its end until a page is full.
+        let number: Option<i64> = sqlx::query_scalar("select number from instances where uid = $1")
+            .bind(uid.as_uuid())
+            .fetch_optional(&mut *connection)
+            .await?;
+        let Some(number) = number else { return Ok(Vec::new()) };
+        query.push(" and t.instance_number = ").push_bind(number);
     }
     if let Some(kid) = filter.kid {
-        let Some(key) = find_term(connection, kid).await? else { return Ok(Vec::new()) };
+        let Some(key) = find_term(&mut *connection, kid).await? else { return Ok(Vec::new()) };
         query.push(" and t.key_number = ").push_bind(key.number);
         // A key signs in one stretch of time, so that what it signed needs no index of its own.
         push_time(

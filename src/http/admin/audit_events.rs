@@ -95,7 +95,7 @@ pub(crate) async fn list(desk: Desk) -> Result<HttpResponse, ApiError> {
     };
     let page = desk.page(query)?;
     let rows = events::list_latest(&mut *desk.read().await?, &filter, page.after, page.fetch()).await?;
-    page.answer(&desk, rows, |row| row.sequence, |row| AuditEventView::from(row))
+    page.answer(&desk, rows, EventRow::place, |row| AuditEventView::from(row))
 }
 
 /// `GET /admin/v1/audit-events/checkpoint`

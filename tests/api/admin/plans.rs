@@ -110,7 +110,26 @@ fn sample(operation: &str, filter: &str) -> Vec<String> {
         ("instances_list", "state") => &["active", "blocked", "released"],
         ("instances_list", "kind") => &["production", "staging"],
         ("imports_list", "state") => &["running", "finished"],
-        (_, "outcome") => &["created", "refused"],
+        ("imports_results", "outcome") => &["created", "refused"],
+        ("webhooks_list", "state") => &["enabled", "disabled", "deleted"],
+        ("keys_list", "state") => &["active", "revoked"],
+        ("keys_list", "purpose") => &["access_tokens"],
+        ("keys_list", "alg") => &["EdDSA", "RS256"],
+        (_, "actor") => &["rare", "common"],
+        (_, "action" | "type") => &["license.revoke", "customer.create", "none.such"],
+        (_, "subject_kind") => &["license", "customer"],
+        (_, "request_id") => &["R-19000"],
+        (_, "since" | "until") => {
+            &["2026-11-21T12:05:00Z", "2026-11-27T00:00:00Z", "2026-12-05T09:15:00Z", "2030-01-01T00:00:00Z"]
+        }
+        (_, "cursor") => &["19000"],
+        // Keys and tokens are made before the rows, on the clock of the test.
+        (_, "kid") => return vec!["A".repeat(43)],
+        (_, "jti") => return vec![id(19_000)],
+        ("issuances_list", "instance_uid") => return vec![id(1), id(19_000)],
+        (_, "issued_after" | "issued_before") => {
+            &["2026-05-28T20:26:41Z", "2026-05-28T20:26:50Z", "2030-01-01T00:00:00Z"]
+        }
         (_, "archived" | "contested") => &["true", "false"],
         (_, "expires_before") => &["2026-02-01T00:00:00Z"],
         (_, "external_ref") => &["R-19000"],
@@ -121,19 +140,6 @@ fn sample(operation: &str, filter: &str) -> Vec<String> {
     };
     words.iter().map(|word| (*word).to_owned()).collect()
 }
-
-/// Lists whose rows this module does not fill.
-const ELSEWHERE: [&str; 9] = [
-    "admin_tokens_list",
-    "audit_events_list",
-    "backends_list",
-    "deployments_list",
-    "events_list",
-    "issuances_list",
-    "key_sets_admin_list",
-    "keys_list",
-    "webhooks_list",
-];
 
 #[tokio::test]
 async fn every_filter_of_every_list_reads_little_more_than_it_shows() {
@@ -147,14 +153,11 @@ async fn every_filter_of_every_list_reads_little_more_than_it_shows() {
         let parameters = operation["parameters"].as_array().map(Vec::as_slice).unwrap_or_default();
         let query: Vec<_> =
             parameters.iter().filter(|one| one["in"] == "query").map(|one| text(&one["name"])).collect();
-        if !path.starts_with("/admin/v1/") || !query.contains(&"page_token".to_owned()) {
+        if !path.starts_with("/admin/v1/") || !query.contains(&"limit".to_owned()) {
             continue;
         }
         let operation = text(&operation["operationId"]);
-        if ELSEWHERE.contains(&operation.as_str()) {
-            continue;
-        }
-        let path = path.replace("{id}", &id(1)).replace("{uid}", &id(1));
+        let path = path.replace("{id}", &id(1)).replace("{uid}", &id(1)).replace("{name}", "ai_gateway");
         let filters = query.iter().filter(|name| !["limit", "page_token"].contains(&name.as_str()));
         let asked = filters.flat_map(|name| {
             sample(&operation, name).into_iter().map(move |value| format!("&{name}={value}"))
@@ -166,17 +169,22 @@ async fn every_filter_of_every_list_reads_little_more_than_it_shows() {
             let plans = std::mem::take(&mut *PLANS.get().unwrap().lock().unwrap());
             let listed: Vec<_> =
                 plans.iter().filter(|plan| text(&plan["Query Text"]).contains("limit")).collect();
-            assert!(!listed.is_empty(), "{path}: no plan was told");
+            // What there are a few dozen of in all the years is read whole.
+            let is_short = ["keys_list", "key_sets_admin_list"].contains(&operation.as_str());
+            assert!(is_short || !listed.is_empty(), "{path}: no plan was told");
+            assert!(!plans.is_empty(), "{path}: no plan was told");
             let read: f64 = plans.iter().map(|plan| rows_read(&plan["Plan"])).sum();
             assert!(read < MOST_ROWS, "{path} reads {read} rows: {listed:#?}");
             println!("{operation}{filter}: {} of {read} rows", page["items"].as_array().unwrap().len());
         }
         seen.insert(operation);
     }
-    for list in ["customers_list", "subscriptions_list", "licenses_list", "instances_list", "imports_results"]
-    {
-        assert!(seen.contains(list), "{seen:?}");
-    }
+    let lists = description["paths"].as_object().unwrap().values().filter_map(|path| {
+        let operation = path["get"]["operationId"].as_str().filter(|id| id.ends_with("_list"))?;
+        Some(operation.to_owned()).filter(|_| path["get"]["security"][0]["admin_token"].is_array())
+    });
+    let lists: BTreeSet<String> = lists.collect();
+    assert!(lists.is_subset(&seen) && lists.len() >= 14 && seen.len() >= 18, "{lists:?} {seen:?}");
 }
 
 /// `cargo test --release --test api -- --ignored --nocapture a_page_at_depth`
@@ -185,12 +193,32 @@ async fn every_filter_of_every_list_reads_little_more_than_it_shows() {
 async fn a_page_at_depth_two_hundred_thousand_costs_what_the_first_one_costs() {
     let app = TestApp::start().await;
     fill(&mut *app.database().await, 201_000).await;
-    for list in ["customers", "subscriptions", "licenses", "instances"] {
+    let of_one = |list: &str| format!("{list}/{}", id(1));
+    for list in [
+        "admin-tokens",
+        "audit-events",
+        "backends/ai_gateway/deployments",
+        "customers",
+        "events",
+        "imports",
+        &format!("{}/results", of_one("imports")),
+        "instances",
+        &format!("{}/issuances", of_one("instances")),
+        &format!("{}/reports", of_one("instances")),
+        "issuances",
+        "licenses",
+        "subscriptions",
+        &format!("{}/add-on-purchases", of_one("subscriptions")),
+        "webhooks",
+    ] {
         let path = format!("/admin/v1/{list}?limit=");
         let mut token = String::new();
         for _ in 0..200 {
             let page = app.admin_get(&format!("{path}1000{token}")).await;
-            token = format!("&page_token={}", text(&page["next_page_token"]));
+            token = match page.get("next_cursor") {
+                Some(cursor) => format!("&cursor={}", text(cursor)),
+                None => format!("&page_token={}", text(&page["next_page_token"])),
+            };
         }
         let (first, deep) = (format!("{path}100"), format!("{path}100{token}"));
         let mut times = [Vec::new(), Vec::new()];
@@ -258,6 +286,38 @@ insert into issuances (jti, instance_number, issued_at, expires_at, sync_digest,
                        ends_with_grant)
     select id_of(n), i.number, now(), now() + interval '8 hours', decode(md5(n::text), 'hex'), g.number, 1, 1, false
     from generate_series(1, {rows}) n join instances i on i.uid = id_of(n % 10 + 1) cross join scope_sets g;
+insert into issuances (jti, instance_number, issued_at, expires_at, sync_digest, scope_set, key_number, catalog_number,
+                       ends_with_grant)
+    select id_of(n + {rows}), i.number, now(), now() + interval '8 hours', decode(md5(n::text), 'hex'), g.number, 1, 1, false
+    from generate_series(1, {rows}) n join instances i on i.uid = id_of(1) cross join scope_sets g;
+insert into instance_reports (instance_uid, reported_at, version, hostname)
+    select id_of(1), now(), '18.' || n || '.0', 'host' from generate_series(1, {rows}) n;
+insert into admin_tokens (id, name, digest, scopes, created_at)
+    select id_of(n), 'Token ' || n, sha256(n::text::bytea), '{audit:read}', now() from generate_series(1, {rows}) n;
+insert into webhooks (id, url, event_types, state, state_since, sealed_secret, sealed_by, sealed_version, created_at,
+                      updated_at)
+    select id_of(n), 'https://example.com/' || n, '{}', s.state, now(), case when s.state <> 'deleted' then decode('00', 'hex') end,
+           case when s.state <> 'deleted' then 'kek' end, case when s.state <> 'deleted' then 1 end, now(), now()
+    from generate_series(1, {rows}) n
+    cross join lateral (select case n % 1000 when 1 then 'disabled' when 2 then 'deleted' else 'enabled' end as state) s;
+insert into webhook_positions (webhook_id, cursor, next_attempt_at)
+    select id_of(n), 0, now() + interval '10 years' from generate_series(1, {rows}) n;
+insert into backends (name, alg, trust, min_live, created_at, updated_at)
+    values ('ai_gateway', 'EdDSA', 'embedded', 0, now(), now()) on conflict do nothing;
+insert into deployments (backend, process_id, build, key_set_version, key_set_digest, is_published, verifier, algorithms,
+                         first_seen_at, last_seen_at, standing)
+    select 'ai_gateway', 'pod-' || n, 'build', 1, sha256('set'), true, 'verifier', '{EdDSA}', now(), now(), 'signed_off'
+    from generate_series(1, {rows}) n;
+insert into audit_events (id, at, actor, action, subject_kind, subject_id, request_id)
+    select id_of(n), '2026-11-21T12:00:00Z'::timestamptz + n * interval '1 minute',
+           case when n % 1000 = 1 then 'rare' else 'common' end,
+           case when n % 1000 = 1 then 'license.revoke' else 'customer.create' end,
+           case when n % 1000 = 1 then 'license' else 'customer' end, id_of(n)::text, 'R-' || n
+    from generate_series(1, {rows}) n;
+insert into events (sequence, audit_event_id, at, actor, action, subject_kind, subject_id, request_id, digest)
+    select (select max(sequence) from events) + row_number() over (order by a.id), a.id, a.at, a.actor, a.action,
+           a.subject_kind, a.subject_id, a.request_id, sha256('chain')
+    from audit_events a where a.request_id like 'R-%';
 analyze;
 set session_replication_role = default;
 ";
