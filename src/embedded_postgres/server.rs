@@ -194,8 +194,9 @@ impl Server {
             let file = fs::read_to_string(self.data.join("postmaster.pid")).unwrap_or_default();
             // A server that was killed leaves both behind: only a process that is there is ready.
             let is_there = || postmaster_pid(&self.data).is_some_and(|pid| is_server_of(pid, &self.data));
-            if file.lines().nth(7).is_some_and(|line| line.trim() == "ready") && socket.exists() && is_there()
-            {
+            // One that follows another server says `standby`, and answers queries too.
+            let is_ready = file.lines().nth(7).is_some_and(|line| matches!(line.trim(), "ready" | "standby"));
+            if is_ready && socket.exists() && is_there() {
                 return Ok(());
             }
             std::thread::sleep(Duration::from_millis(5));
