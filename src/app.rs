@@ -1,6 +1,8 @@
 //! What every handler shares: clock, database, catalog, keystore, limits.
 
 mod anchors;
+mod background;
+mod catalog;
 mod deliveries;
 mod failed_authentications;
 mod housekeeping;
@@ -11,10 +13,11 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
+pub use background::{Background, Turn, hold_background};
 pub use deliveries::deliver_webhooks;
 pub use failed_authentications::FailedAuthentications;
 pub use housekeeping::keep_house;
-pub use key_watch::{WatchRhythm, forget_signers, look_after, watch_keys};
+pub use key_watch::{WatchRhythm, forget_signers, look_after, show_alarms, watch_keys};
 pub use risk_watch::{RiskWalk, watch_risks};
 
 use self::anchors::AnchorCheck;
@@ -23,7 +26,8 @@ use crate::config::Settings;
 use crate::domain::catalog::Catalog;
 use crate::issuing::{CurrentCatalog, Issuing, LoadedCatalog, Shared, SyncMetrics};
 use crate::keystore::Keystore;
-use crate::storage::{Database, StorageError, catalogs, issuances};
+use crate::maintenance;
+use crate::storage::{Database, StorageError};
 use crate::webhooks::{AddressPolicy, Courier};
 
 /// One running service.
@@ -37,6 +41,7 @@ pub struct App {
     pub issuing: Issuing,
     pub failed_authentications: FailedAuthentications,
     pub courier: Courier,
+    pub background: Background,
     issuer: String,
 }
 
@@ -55,11 +60,8 @@ impl App {
         keystore: Arc<Keystore>,
         catalog: Catalog,
     ) -> Result<Self, StorageError> {
-        let now = clock.now();
-        let mut tx = database.begin().await?;
-        issuances::make_partitions(&mut tx, now).await?;
-        let number = catalogs::record_active(&mut tx, &catalog, now).await?;
-        tx.commit().await?;
+        maintenance::make_partitions(&database, clock.now()).await?;
+        let number = catalog::record(&database, &clock, &catalog, catalog::AT_START).await?;
         let catalog = Arc::new(CurrentCatalog::new(LoadedCatalog { catalog, number }));
         let issuing = Issuing::start(Shared {
             clock: clock.clone(),
@@ -95,6 +97,7 @@ impl App {
             issuing,
             failed_authentications,
             courier,
+            background: Background::new(),
             issuer,
         })
     }

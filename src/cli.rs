@@ -16,6 +16,7 @@ mod init;
 mod key_set;
 mod keys;
 mod keystore;
+mod maintain;
 mod migrate;
 mod output;
 mod recover;
@@ -101,6 +102,7 @@ enum Command {
     KeySet(key_set::KeySetArgs),
     #[command(subcommand)]
     Keys(keys::KeysArgs),
+    Maintain(maintain::MaintainArgs),
     Migrate(migrate::MigrateArgs),
     Recover(recover::RecoverArgs),
     Serve(serve::ServeArgs),
@@ -126,6 +128,7 @@ impl Command {
             Self::Init(args) => args.run(global),
             Self::KeySet(args) => args.run(global),
             Self::Keys(args) => args.run(global),
+            Self::Maintain(args) => args.run(global),
             Self::Migrate(args) => args.run(global),
             Self::Recover(args) => args.run(global),
             Self::Serve(args) => args.run(global),

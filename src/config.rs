@@ -28,6 +28,9 @@ const RESERVED_VARIABLES: &[&str] = &["TOKEN_AUTHORITY_CONFIG"];
 /// What the manifests of our key sets tell verifiers (`max_token_ttl`).
 const LONGEST_TOKEN_LIFETIME: Duration = Duration::from_secs(72 * 60 * 60);
 
+/// The longest month, and the days that a token lives.
+const SHORTEST_LEDGER_RETENTION_DAYS: u16 = 35;
+
 /// One thing that is wrong with the settings.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Problem {
@@ -119,6 +122,18 @@ impl Settings {
         }
     }
 
+    /// The database's URL without the pooler in between; `None` where there is none.
+    ///
+    /// # Errors
+    /// Its file cannot be read.
+    pub fn direct_database_url(&self) -> Result<Option<SecretString>, SettingsError> {
+        match (&self.direct_database_url, &self.direct_database_url_file) {
+            (Some(url), _) => Ok(Some(url.clone())),
+            (None, Some(path)) => read_secret("direct_database_url_file", path).map(Some),
+            (None, None) => Ok(None),
+        }
+    }
+
     /// The file of the key-encryption key.
     ///
     /// # Errors
@@ -168,6 +183,18 @@ impl Settings {
     fn check_between_fields(&self, reader: &mut Reader) {
         if self.database_url.is_some() && self.database_url_file.is_some() {
             reader.complain("database_url", "and `database_url_file` are both set; keep one of them");
+        }
+        if self.direct_database_url.is_some() && self.direct_database_url_file.is_some() {
+            reader.complain(
+                "direct_database_url",
+                "and `direct_database_url_file` are both set; keep one of them",
+            );
+        }
+        if self.ledger_retention_days < SHORTEST_LEDGER_RETENTION_DAYS {
+            reader.complain(
+                "ledger_retention_days",
+                "must be 35 at least, or a token of last month is forgotten",
+            );
         }
         if self.issuer.as_ref().is_some_and(Issuer::is_exposed) && !self.environment.is_development() {
             reader.complain("issuer", "must be `https`, since its host is not this machine");

@@ -8,7 +8,7 @@
 //!              http                     cli
 //!     (app: what handlers share)    dev serve keys …
 //!               │                        │
-//!   activation  issuing  fulfillment  rotation  audit  webhooks   use cases (root_ceremony: offline)
+//!   activation issuing fulfillment rotation audit webhooks maintenance   use cases (root_ceremony: offline)
 //!       └────────┬────────────┘          │
 //!             storage     keystore   embedded_postgres
 //!              (SQL)   (sealed halves)
@@ -31,6 +31,7 @@ pub mod fulfillment;
 pub mod http;
 pub mod issuing;
 pub mod keystore;
+pub mod maintenance;
 pub mod root_ceremony;
 pub mod rotation;
 pub mod storage;

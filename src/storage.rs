@@ -9,6 +9,7 @@ pub mod admin_tokens;
 pub mod assertion_uses;
 pub mod audit_events;
 pub mod backends;
+pub mod background_leases;
 pub mod catalogs;
 pub mod checked_builds;
 pub mod contracts;
@@ -44,6 +45,7 @@ pub mod webhooks;
 mod creation;
 mod database;
 mod error;
+mod schema_floor;
 
 use std::str::FromStr;
 

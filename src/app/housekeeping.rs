@@ -2,15 +2,14 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use metrics::gauge;
 use tokio::time::MissedTickBehavior;
 
 use super::App;
-use crate::storage::{
-    StorageError, assertion_uses, fences, idempotency_keys, imports, issuances, safe_mode, signing_keys,
-};
+use crate::maintenance;
+use crate::storage::{StorageError, fences, safe_mode, signing_keys};
 use crate::telemetry::metric_names::{ACTIVE_KEY, POOL_CONNECTIONS};
 
 impl App {
@@ -24,55 +23,73 @@ impl App {
     }
 }
 
-/// Goes on until it is dropped. Every replica does this: each step is harmless when done twice.
+/// Goes on until it is dropped. What changes the database is left to the replica whose work that is.
 pub async fn keep_house(app: Arc<App>) {
     let mut often = tokio::time::interval(OFTEN);
     often.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut seldom = tokio::time::interval(SELDOM);
     seldom.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut shown = HashSet::new();
-    let mut kept = None;
+    let mut remembered = Remembered::default();
     loop {
-        // The database may be away for a while; readiness and every request say so already.
-        let outcome = tokio::select! {
+        tokio::select! {
             _ = often.tick() => {
-                let marked = mark_clock(&app).await;
-                if let Err(error) = app.keep_anchors(&mut kept).await {
-                    tracing::warn!(%error, "the anchors of the database could not be kept");
+                // The database may be away for a while; readiness and every request say so already.
+                match tokio::time::timeout(LONGEST_STEP, step(&app, &mut remembered)).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => tracing::debug!(%error, "housekeeping failed; it is tried again"),
+                    Err(_) => tracing::warn!("housekeeping took too long; it is tried again"),
                 }
-                show_active_keys(&app, &mut shown).await.and(marked)
             }
-            _ = seldom.tick() => {
-                app.failed_authentications.tidy();
-                tidy(&app).await
-            }
-        };
-        if let Err(error) = outcome {
-            tracing::debug!(%error, "housekeeping failed; it is tried again");
+            _ = seldom.tick() => app.failed_authentications.tidy(),
         }
     }
+}
+
+/// What one step leaves to the next.
+#[derive(Default)]
+struct Remembered {
+    shown: HashSet<ActiveKey>,
+    kept: Option<(u64, u64)>,
+    last_tidied: Option<Instant>,
+}
+
+async fn step(app: &App, remembered: &mut Remembered) -> Result<(), StorageError> {
+    let mut done = Ok(());
+    if let Some(_turn) = app.background.turn() {
+        done = mark_clock(app).await;
+        if let Err(error) = app.keep_anchors(&mut remembered.kept).await {
+            tracing::warn!(%error, "the anchors of the database could not be kept");
+        }
+        if remembered.last_tidied.is_none_or(|last| last.elapsed() >= SELDOM) {
+            done = done.and(tidy(app).await);
+            remembered.last_tidied = Some(Instant::now());
+        }
+    } else {
+        // Another replica does it meanwhile; it begins anew when it is ours again.
+        (remembered.kept, remembered.last_tidied) = (None, None);
+    }
+    show_active_keys(app, &mut remembered.shown).await.and(done)
 }
 
 /// Makes the ledger's partitions of the months ahead, and forgets what nobody can need any more.
 async fn tidy(app: &App) -> Result<(), StorageError> {
-    let now = app.now();
-    let mut tx = app.database.begin().await?;
-    issuances::make_partitions(&mut tx, now).await?;
-    assertion_uses::delete_expired(&mut tx, now).await?;
-    idempotency_keys::delete_expired(&mut tx, now).await?;
-    tx.commit().await?;
-    // Some at a time, so that no statement takes long.
-    loop {
-        let mut tx = app.database.begin().await?;
-        let forgotten = imports::delete_expired_results(&mut tx, now, RESULTS_AT_ONCE).await?;
-        tx.commit().await?;
-        if forgotten == 0 {
-            return Ok(());
-        }
+    let done =
+        maintenance::run(&app.database, &app.clock, app.settings.ledger_retention_days, "service").await?;
+    if done.is_postponed {
+        tracing::warn!(
+            "not every month of the ledger could be made or forgotten yet: somebody holds it for long"
+        );
     }
+    for month in &done.forgotten {
+        tracing::info!(
+            ledger.partition = month.name,
+            "the ledger forgot about {} tokens that were issued before {}",
+            month.about_tokens,
+            month.until
+        );
+    }
+    Ok(())
 }
-
-const RESULTS_AT_ONCE: i64 = 5000;
 
 /// Remembers how far the clock got, while the database's and this process's agree: neither of two that differ is
 /// to be believed.
@@ -107,3 +124,5 @@ type ActiveKey = (String, &'static str, &'static str);
 /// How soon a change of keys shows in the metrics.
 const OFTEN: Duration = Duration::from_secs(5);
 const SELDOM: Duration = Duration::from_secs(600);
+/// Longer than the database works on any statement of it.
+const LONGEST_STEP: Duration = Duration::from_secs(60);

@@ -16,7 +16,7 @@ use crate::domain::key_ring::{Algorithm, Fleet, Key, KeyState, Slot};
 use crate::rotation::deny_list::{self, Author};
 use crate::rotation::{JWKS_MAX_AGE, RotationError};
 use crate::storage::key_rings::CHANGES;
-use crate::storage::{StorageError, backends, deployments, fleet, key_rings, signing_keys};
+use crate::storage::{StorageError, backends, deny_lists, deployments, fleet, key_rings, signing_keys};
 use crate::telemetry::metric_names::{DENY_LIST_AGE, KEY_END, READY_STANDBYS, UNSERVED_BACKENDS};
 
 /// How often the keys are looked at although nothing was told.
@@ -44,19 +44,22 @@ pub async fn watch_keys(app: Arc<App>, rhythm: WatchRhythm) {
     let mut told = BTreeMap::new();
     loop {
         if listener.is_none() {
-            // Through a pooler in transaction mode nothing is ever heard: then the poll does it alone.
+            // It needs a session of its own. Without one, the poll does it alone.
             listener = listen(&app).await;
             if listener.is_some() {
                 // Whatever was told while nobody listened was missed.
                 report(follow(&app, &mut told).await);
             }
         }
-        let outcome = tokio::select! {
-            _ = often.tick() => follow(&app, &mut told).await,
-            _ = seldom.tick() => look_after(&app).await,
-            () = heard(&mut listener) => follow(&app, &mut told).await,
+        let is_seldom = tokio::select! {
+            _ = often.tick() => false,
+            _ = seldom.tick() => true,
+            () = heard(&mut listener) => false,
         };
-        report(outcome);
+        match tokio::time::timeout(LONGEST_STEP, step(&app, &mut told, is_seldom)).await {
+            Ok(outcome) => report(outcome),
+            Err(_) => tracing::warn!("looking after the keys took too long; it is tried again"),
+        }
     }
 }
 
@@ -67,12 +70,27 @@ async fn follow(app: &App, told: &mut BTreeMap<Algorithm, BTreeSet<String>>) -> 
     Ok(())
 }
 
+async fn step(
+    app: &App,
+    told: &mut BTreeMap<Algorithm, BTreeSet<String>>,
+    is_seldom: bool,
+) -> Result<(), RotationError> {
+    if !is_seldom {
+        return follow(app, told).await;
+    }
+    let done = match app.background.turn() {
+        Some(_turn) => look_after(app).await,
+        None => Ok(()),
+    };
+    done.and(show_alarms(app).await)
+}
+
 /// Wipes the private halves of keys that may not sign any more.
 ///
 /// # Errors
 /// The database cannot be read.
 pub async fn forget_signers(app: &App) -> Result<(), StorageError> {
-    let mut connection = app.database.pool().acquire().await?;
+    let mut connection = app.database.begin().await?;
     let keys = signing_keys::list(&mut connection, app.settings.environment.as_str()).await?;
     let may_sign = keys.iter().map(|listed| &listed.key);
     let may_sign = may_sign.filter(|key| matches!(key.state, KeyState::Active | KeyState::Published));
@@ -81,8 +99,7 @@ pub async fn forget_signers(app: &App) -> Result<(), StorageError> {
     Ok(())
 }
 
-/// Signs the deny list anew where it is an hour old, shows the alarms, and forgets processes that were silent
-/// for a month.
+/// Signs the deny list anew where it is an hour old, and forgets processes that were silent for a month.
 ///
 /// # Errors
 /// The database cannot be reached, or the key of deny lists does not open.
@@ -90,11 +107,21 @@ pub async fn look_after(app: &App) -> Result<(), RotationError> {
     let environment = app.settings.environment.as_str();
     let kek = &**app.keystore.key_encryption();
     let author = Author { environment, issuer: app.issuer(), kek };
-    let list = deny_list::keep_fresh(&app.database, &author, &app.clock).await?;
+    deny_list::keep_fresh(&app.database, &author, &app.clock).await?;
+    let mut tx = app.database.begin().await?;
+    deployments::delete_silent(&mut tx, app.now() - SILENT).await?;
+    tx.commit().await.map_err(StorageError::from)?;
+    Ok(())
+}
 
+/// Shows what alarms look at: standbys, the ends of keys, the age of the deny list.
+///
+/// # Errors
+/// The database cannot be read.
+pub async fn show_alarms(app: &App) -> Result<(), RotationError> {
+    let environment = app.settings.environment.as_str();
     let now = app.now();
-    let mut connection = app.database.pool().acquire().await.map_err(StorageError::from)?;
-    deployments::delete_silent(&mut connection, now - SILENT).await?;
+    let mut connection = app.database.begin().await?;
     let Some(stored) = key_rings::find(&mut connection, environment).await? else { return Ok(()) };
     let fleet: Fleet = fleet::find(&mut connection, environment, JWKS_MAX_AGE).await?;
     let mut slots: Vec<Slot> = stored.ring.keys().map(Key::slot).collect();
@@ -110,7 +137,7 @@ pub async fn look_after(app: &App) -> Result<(), RotationError> {
         gauge!(KEY_END, "kid" => key.kid.to_string(), "alg" => key.alg.as_str(), "purpose" => key.purpose.name())
             .set(left);
     }
-    if let Some(list) = list {
+    if let Some(list) = deny_lists::find_latest(&mut connection, environment).await? {
         gauge!(DENY_LIST_AGE).set((now - list.created_at).num_seconds() as f64);
     }
     Ok(())
@@ -121,7 +148,7 @@ async fn tell_unserved(
     app: &App,
     told: &mut BTreeMap<Algorithm, BTreeSet<String>>,
 ) -> Result<(), StorageError> {
-    let mut connection = app.database.pool().acquire().await?;
+    let mut connection = app.database.begin().await?;
     let unserved =
         backends::list_unserved(&mut connection, app.settings.environment.as_str(), app.now()).await?;
     let mut by_alg: BTreeMap<Algorithm, BTreeSet<String>> =
@@ -150,7 +177,7 @@ async fn tell_unserved(
 }
 
 async fn listen(app: &App) -> Option<PgListener> {
-    let mut listener = PgListener::connect_with(app.database.pool()).await.ok()?;
+    let mut listener = PgListener::connect_with(&app.database.listening_pool()).await.ok()?;
     listener.listen(CHANGES).await.ok()?;
     Some(listener)
 }
@@ -174,5 +201,7 @@ fn report(outcome: Result<(), RotationError>) {
     }
 }
 
+/// Longer than the database works on any statement of it.
+const LONGEST_STEP: Duration = Duration::from_secs(60);
 /// A process that nobody has heard of for so long is not coming back under that name.
 const SILENT: chrono::TimeDelta = chrono::TimeDelta::days(30);

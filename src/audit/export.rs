@@ -52,7 +52,7 @@ pub enum ExportError {
 }
 
 /// Writes every event that there is, and a checkpoint on the last of them. The caller's transaction sees one state of
-/// the database ([`events::read_as_of_now`]).
+/// the database ([`crate::storage::Database::begin_snapshot`]).
 ///
 /// # Errors
 /// A fault, or no key signs checkpoints; what was written is then no export.

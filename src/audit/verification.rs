@@ -44,7 +44,7 @@ pub enum Finding {
 
 /// Follows the chain from its first event to its last. A checkpoint, kept elsewhere, shows as well whether the end is
 /// missing or everything was chained anew. The caller's transaction sees one state of the database
-/// ([`events::read_as_of_now`]).
+/// ([`crate::storage::Database::begin_snapshot`]).
 ///
 /// # Errors
 /// The database cannot be read.

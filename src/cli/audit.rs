@@ -20,7 +20,6 @@ use crate::audit::verification::{self, Verification};
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::rotation::manifests;
-use crate::storage::events;
 
 /// Verify, sign and export the audit.
 #[derive(Debug, Subcommand)]
@@ -103,8 +102,7 @@ impl ExportArgs {
         let kek = &**keystore.key_encryption();
         let environment = settings.environment.as_str();
         let now = Clock::system().now();
-        let mut tx = database.begin().await.map_err(CliError::fault(READING))?;
-        events::read_as_of_now(&mut tx).await.map_err(CliError::fault(READING))?;
+        let mut tx = database.begin_snapshot().await.map_err(CliError::fault(READING))?;
         match self.output {
             None => {
                 let to = BufWriter::new(std::io::stdout().lock());
@@ -154,8 +152,7 @@ impl VerifyArgs {
         });
         let presented = presented.transpose()?;
         let database = open_migrated(settings).await?;
-        let mut tx = database.begin().await.map_err(CliError::fault(READING))?;
-        events::read_as_of_now(&mut tx).await.map_err(CliError::fault(READING))?;
+        let mut tx = database.begin_snapshot().await.map_err(CliError::fault(READING))?;
         let signed = match presented {
             Some(text) => Some(prove(&mut tx, settings, &text).await?),
             None => None,

@@ -7,34 +7,43 @@ use super::CliError;
 
 /// The database that the settings name, reachable and migrated.
 ///
-/// Refuses when the schema is not the one that this program expects.
+/// Refuses a schema that this program cannot run on.
 pub(crate) async fn open_migrated(settings: &Settings) -> Result<Database, CliError> {
     let database = open(settings).await?;
     let schema = database.schema().await.map_err(CliError::fault("could not read the schema"))?;
-    check_current(&schema)?;
+    check_usable(&schema)?;
     Ok(database)
 }
 
 /// The database that the settings name, reachable, whatever its schema.
 pub(crate) async fn open(settings: &Settings) -> Result<Database, CliError> {
-    let database = Database::new(&settings.database_url()?, settings.database_connections.get())
-        .map_err(|_| CliError::refused("`database_url` is not the URL of a PostgreSQL database"))?;
+    let (url, connections) = (settings.database_url()?, settings.database_connections.get());
+    let database = match settings.direct_database_url()? {
+        None => Database::new(&url, connections)
+            .map_err(|_| CliError::refused("`database_url` is not the URL of a PostgreSQL database"))?,
+        Some(direct) => Database::behind_pooler(&url, &direct, connections).map_err(|_| {
+            CliError::refused(
+                "`database_url` or `direct_database_url` is not the URL of a PostgreSQL database",
+            )
+        })?,
+    };
     // The pool tries again until its time is over and then only says so; one attempt says what is wrong.
     database.connect_for_batches().await.map_err(CliError::fault("could not connect to the database"))?;
     Ok(database)
 }
 
-/// Refuses a schema that this program does not expect.
-pub(crate) fn check_current(schema: &Schema) -> Result<(), CliError> {
+/// Refuses a schema that this program cannot run on. One that a newer program only added to is none: so the old
+/// program goes on while the new one takes its place.
+pub(crate) fn check_usable(schema: &Schema) -> Result<(), CliError> {
     match schema {
-        Schema::Current => Ok(()),
+        Schema::Ahead(_) | Schema::Current => Ok(()),
         Schema::Behind(versions) => Err(CliError::refused(format!(
             "the database lacks {}; run `token-authority migrate`",
             listed(versions)
         ))),
-        Schema::Ahead(versions) => Err(CliError::refused(format!(
-            "the database was migrated by a newer program ({}); run that one",
-            listed(versions)
+        Schema::Beyond { needs } => Err(CliError::refused(format!(
+            "a newer program took away what this one needs: the database is for programs that know migration {needs}; \
+             run such a one"
         ))),
     }
 }

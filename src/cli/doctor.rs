@@ -153,7 +153,8 @@ async fn in_database(
         }
     };
     let now = Clock::system().now();
-    let mut findings = vec![Finding::good(codes::DATABASE, "the database answers")];
+    let direct = database::direct_connection(&database).await;
+    let mut findings = vec![Finding::good(codes::DATABASE, "the database answers"), direct];
     let (of_server, server) = database::examine(settings, &database, now).await;
     findings.extend(of_server);
     if server.is_none() {

@@ -3,7 +3,7 @@
 use clap::Args;
 use serde::Serialize;
 
-use super::database::{check_current, listed, open};
+use super::database::{check_usable, listed, open};
 use super::output::{print, print_json};
 use super::runtime::block_on;
 use super::{CliError, Format, GlobalArgs};
@@ -13,7 +13,7 @@ use crate::storage::Schema;
 /// Apply the migrations that the database lacks. Safe to run again, and from several machines at once.
 #[derive(Args, Debug)]
 pub(crate) struct MigrateArgs {
-    /// Change nothing; refuse with exit code 1 if the schema is not the one that this program expects.
+    /// Change nothing; refuse with exit code 1 if migrations are missing, or if this program cannot run here.
     #[arg(long)]
     check: bool,
 }
@@ -45,7 +45,7 @@ impl MigrateArgs {
                 database.migrate().await.map_err(CliError::fault("could not migrate the database"))?;
                 Ok(versions)
             }
-            schema => check_current(&schema).map(|()| Vec::new()),
+            schema => check_usable(&schema).map(|()| Vec::new()),
         }
     }
 }

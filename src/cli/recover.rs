@@ -24,7 +24,6 @@ use crate::keystore::kek_file;
 use crate::rotation::anchors::Anchors;
 use crate::rotation::recover::{Recovered, Recovery, recover};
 use crate::rotation::{Site, lost_kek, manifests};
-use crate::storage::StorageError;
 
 /// Leave safe mode: take key states and revocations from the exported audit, adopt the key sets that the root has
 /// signed since, and let a standby sign.
@@ -81,8 +80,7 @@ impl RecoverArgs {
         let database = open_migrated(settings).await?;
         let keystore = open_keystore(settings, &database).await?;
         let clock = Clock::system();
-        let mut connection =
-            database.pool().acquire().await.map_err(StorageError::from).map_err(CliError::fault(DOING))?;
+        let mut connection = database.begin().await.map_err(CliError::fault(DOING))?;
         let audit = match &self.audit {
             Some(path) => Some(read_export(&mut connection, &anchors, path).await?),
             None => None,

@@ -6,13 +6,16 @@ use std::sync::Arc;
 use tokio::task::JoinHandle;
 
 use super::CliError;
-use crate::app::{App, WatchRhythm, deliver_webhooks, keep_house, watch_keys, watch_risks};
+use crate::app::{
+    App, WatchRhythm, deliver_webhooks, hold_background, keep_house, watch_keys, watch_risks,
+};
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::domain::catalog::Catalog;
+use crate::domain::catalog::difference::CatalogDifference;
 use crate::http::{self, Running};
 use crate::keystore::Keystore;
-use crate::storage::Database;
+use crate::storage::{Database, StorageError};
 use crate::telemetry::Metrics;
 
 /// Where a service listens, held before anything else is started.
@@ -90,6 +93,7 @@ impl Service {
                 }
             }),
             tokio::spawn(async move { metrics.keep_up().await }),
+            tokio::spawn(hold_background(Arc::clone(&app))),
             tokio::spawn(keep_house(Arc::clone(&app))),
             tokio::spawn(deliver_webhooks(Arc::clone(&app))),
             tokio::spawn(watch_keys(Arc::clone(&app), WatchRhythm::default())),
@@ -106,7 +110,13 @@ impl Service {
         Ok(Self { app, running, serving: tokio::spawn(serving), background })
     }
 
-    /// Answers until `stop` is done, then accepts nothing more, finishes what has begun, and returns.
+    /// What changes the catalog of this service while it runs.
+    pub(crate) fn catalog_changer(&self) -> CatalogChanger {
+        CatalogChanger(Arc::clone(&self.app))
+    }
+
+    /// Answers until `stop` is done, then accepts nothing more, finishes what has begun, hands its background work to
+    /// another replica, and returns.
     ///
     /// Fails when the server ends by itself, or when `stop_now` is done before everything has finished.
     pub(crate) async fn run_until(
@@ -123,7 +133,7 @@ impl Service {
                 let time = self.app.settings.shutdown_timeout;
                 tracing::info!("stopping; what has begun has {time:?} to finish");
                 tokio::select! {
-                    () = self.running.stop() => Ok(()),
+                    ((), ()) = async { tokio::join!(self.running.stop(), self.app.hand_background_over()) } => Ok(()),
                     () = stop_now => Err(CliError::refused("stopped at once; what had begun was cut off")),
                 }
             }
@@ -135,5 +145,20 @@ impl Service {
             tracing::info!("stopped");
         }
         outcome
+    }
+}
+
+/// Changes the catalog of a service that runs.
+#[derive(Debug)]
+pub(crate) struct CatalogChanger(Arc<App>);
+
+impl CatalogChanger {
+    /// From the next batch on, this catalog decides. Returns how it differs; `None` if it is the one that decides.
+    pub(crate) async fn change(
+        &self,
+        catalog: Catalog,
+        actor: &str,
+    ) -> Result<Option<CatalogDifference>, StorageError> {
+        self.0.change_catalog(catalog, actor).await
     }
 }

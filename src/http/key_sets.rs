@@ -11,8 +11,8 @@ use super::time::WireTime;
 use crate::app::App;
 use crate::domain::key_ring::Algorithm;
 use crate::rotation::overview;
+use crate::storage::key_rings;
 use crate::storage::key_sets::{self, StoredKeySet};
-use crate::storage::{StorageError, key_rings};
 
 /// Every key set of this environment, oldest first.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -82,7 +82,7 @@ pub(crate) async fn published_now(
     request: HttpRequest,
     app: web::Data<App>,
 ) -> Result<HttpResponse, ApiError> {
-    let mut connection = app.database.pool().acquire().await.map_err(StorageError::from)?;
+    let mut connection = app.database.begin().await?;
     let jwks = overview::published_now(&mut connection, app.settings.environment.as_str()).await?;
     Ok(cached(&request, CHANGES, jwks))
 }
@@ -91,7 +91,7 @@ pub(crate) async fn published_now(
 #[utoipa::path(get, path = "/.well-known/openid-configuration", tag = "public", security(()),
     responses((status = 200, description = "Where the keys are", body = DiscoveryDocument)))]
 pub(crate) async fn discovery(request: HttpRequest, app: web::Data<App>) -> Result<HttpResponse, ApiError> {
-    let mut connection = app.database.pool().acquire().await.map_err(StorageError::from)?;
+    let mut connection = app.database.begin().await?;
     let algs = overview::published_algs(&mut connection, app.settings.environment.as_str()).await?;
     let document = DiscoveryDocument {
         server: AuthorizationServerView::new(&app),
@@ -105,7 +105,7 @@ pub(crate) async fn discovery(request: HttpRequest, app: web::Data<App>) -> Resu
 #[utoipa::path(get, path = "/v1/key-sets", tag = "public", security(()),
     responses((status = 200, description = "Every key set, oldest first", body = KeySetList)))]
 pub(crate) async fn list(request: HttpRequest, app: web::Data<App>) -> Result<HttpResponse, ApiError> {
-    let mut connection = app.database.pool().acquire().await.map_err(StorageError::from)?;
+    let mut connection = app.database.begin().await?;
     let environment = app.settings.environment.as_str();
     let summaries = key_sets::list(&mut connection, environment).await?;
     let floor = key_rings::find_floor(&mut connection, environment).await?.unwrap_or(0);
@@ -124,7 +124,7 @@ pub(crate) async fn list(request: HttpRequest, app: web::Data<App>) -> Result<Ht
     responses((status = 200, description = "The newest key set", body = KeySetDocument),
               (status = 404, description = "None was published yet")))]
 pub(crate) async fn latest(request: HttpRequest, app: web::Data<App>) -> Result<HttpResponse, ApiError> {
-    let mut connection = app.database.pool().acquire().await.map_err(StorageError::from)?;
+    let mut connection = app.database.begin().await?;
     let key_set = key_sets::find_latest(&mut connection, app.settings.environment.as_str()).await?;
     let key_set = key_set.ok_or_else(|| ApiError::not_found("key set"))?;
     Ok(cached(&request, CHANGES, document(&key_set)?))
@@ -144,7 +144,7 @@ pub(crate) async fn by_version(
     // One spelling per version: `07` is none.
     let number: u32 =
         version.parse().ok().filter(|number: &u32| number.to_string() == **version).ok_or_else(not_found)?;
-    let mut connection = app.database.pool().acquire().await.map_err(StorageError::from)?;
+    let mut connection = app.database.begin().await?;
     let key_set = key_sets::find(&mut connection, app.settings.environment.as_str(), number).await?;
     Ok(cached(&request, NEVER_CHANGES, document(&key_set.ok_or_else(not_found)?)?))
 }
@@ -156,7 +156,7 @@ pub(crate) async fn by_version(
 #[utoipa::path(get, path = "/v1/roots", tag = "public", security(()),
     responses((status = 200, description = "Every version of the root, oldest first", body = RootList)))]
 pub(crate) async fn roots(request: HttpRequest, app: web::Data<App>) -> Result<HttpResponse, ApiError> {
-    let mut connection = app.database.pool().acquire().await.map_err(StorageError::from)?;
+    let mut connection = app.database.begin().await?;
     let roots = key_sets::list_roots(&mut connection, app.settings.environment.as_str()).await?;
     let mut items = Vec::with_capacity(roots.len());
     for root in &roots {

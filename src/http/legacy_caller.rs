@@ -11,7 +11,7 @@ use crate::app::App;
 use crate::domain::credential::{Credential, CredentialKind};
 use crate::domain::ids::InstanceUid;
 use crate::issuing::CallerProof;
-use crate::storage::{StorageError, instance_credentials};
+use crate::storage::instance_credentials;
 
 /// What the headers of a request tell.
 #[derive(Clone, Debug)]
@@ -53,7 +53,7 @@ impl LegacyCaller {
         let digest = app.keystore.digest(&key);
         let nobody = InstanceUid::from(Uuid::from_u128(u128::from_be_bytes(first_half(&digest))));
         app.failed_authentications.admit(self.address, Some(nobody.as_uuid())).map_err(slow_down)?;
-        let mut connection = app.database.pool().acquire().await.map_err(StorageError::from)?;
+        let mut connection = app.database.begin().await?;
         let found =
             instance_credentials::find_by_license_key(&mut connection, &digest, self.instance_id.as_deref())
                 .await?;

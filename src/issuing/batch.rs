@@ -51,7 +51,7 @@ pub(super) async fn answer(
 
     // 1. Share the fence with other mints, against rotations; take each instance's lock.
     let locking = traces::step("lock the instances");
-    fences::begin_batch(connection, &uids).await?;
+    fences::begin_batch(connection, shared.database.batch_opening(), &uids).await?;
     drop(locking);
 
     // 2. Read the clock, the active key and the facts, in a statement of its own:

@@ -81,7 +81,7 @@ impl Anchors {
         kek: &dyn KeyEncryption,
         clock: &Clock,
     ) -> Result<Standing, RotationError> {
-        let mut connection = database.pool().acquire().await.map_err(StorageError::from)?;
+        let mut connection = database.begin().await?;
         let environment = self.environment.as_str();
         if let Some(mode) = safe_mode::find(&mut connection, environment).await? {
             return Ok(Standing::SafeMode { reason: mode.reason });

@@ -14,7 +14,7 @@ use crate::domain::key_ring::{
 };
 use crate::rotation::JWKS_MAX_AGE;
 use crate::storage::issuances::LiveTokens;
-use crate::storage::{StorageError, fences, fleet, key_rings, signing_keys};
+use crate::storage::{fences, fleet, key_rings, signing_keys};
 
 /// What a compromise would do now, and what is at stake.
 #[derive(Clone, Debug)]
@@ -69,7 +69,7 @@ pub async fn assess(
     kids: &BTreeSet<Kid>,
     without_standby: &WithoutStandby,
 ) -> Result<Assessment, RotationError> {
-    let mut connection = site.database.pool().acquire().await.map_err(StorageError::from)?;
+    let mut connection = site.database.begin().await?;
     let now = site.clock.settle(fences::find_now(&mut connection).await?);
     let stored = key_rings::find(&mut connection, site.environment).await?;
     let ring = stored.ok_or_else(|| site.not_initialized())?.ring;

@@ -87,7 +87,7 @@ pub async fn init(database: &Database, birth: &Birth<'_>, clock: &Clock) -> Resu
     tx.commit().await.map_err(crate::storage::StorageError::from)?;
 
     // 3. The files, from what was committed.
-    let mut connection = database.pool().acquire().await.map_err(crate::storage::StorageError::from)?;
+    let mut connection = database.begin().await?;
     let published = publish_missing(&mut connection, birth.environment, &files).await?;
     let not_initialized = || RotationError::NotInitialized { environment: birth.environment.to_owned() };
     let (head, root_digest) = published.head.zip(published.root_digest).ok_or_else(not_initialized)?;

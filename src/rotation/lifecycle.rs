@@ -4,7 +4,7 @@ use super::RotationError;
 use super::site::Site;
 use crate::domain::key_ring::{Activation, Command, Fleet, Key, KeyRefusal, KeyState, Kid, Waiver};
 use crate::rotation::JWKS_MAX_AGE;
-use crate::storage::{StorageError, fleet, key_rings};
+use crate::storage::{fleet, key_rings};
 
 /// What arming a key did.
 #[derive(Clone, Debug)]
@@ -146,7 +146,7 @@ pub async fn abandon(site: &Site<'_>, kid: Kid, reason: Option<&str>) -> Result<
 ///
 /// [`RotationError::NotInitialized`]; the database cannot be read.
 pub async fn head(site: &Site<'_>) -> Result<u32, RotationError> {
-    let mut connection = site.database.pool().acquire().await.map_err(StorageError::from)?;
+    let mut connection = site.database.begin().await?;
     let stored = key_rings::find(&mut connection, site.environment).await?;
     Ok(stored.ok_or_else(|| site.not_initialized())?.ring.head_version())
 }

@@ -14,7 +14,7 @@ use super::roots;
 use super::site::Site;
 use crate::domain::key_ring::{Command, Digest, KeyRefusal, KeyRing, KeyState, Kid, Purpose, step};
 use crate::keystore::root_key::RootKey;
-use crate::storage::{StorageError, key_rings, key_sets, signing_keys};
+use crate::storage::{key_rings, key_sets, signing_keys};
 
 /// What the next key set is to bring and to leave out.
 #[derive(Clone, Debug)]
@@ -79,7 +79,7 @@ pub async fn publish(site: &Site<'_>, next: &NextKeySet<'_>) -> Result<Published
 
     // 1. What the ledger says of the keys that leave: it does not change any more.
     let drained = {
-        let mut connection = site.database.pool().acquire().await.map_err(StorageError::from)?;
+        let mut connection = site.database.begin().await?;
         let stored = key_rings::find(&mut connection, site.environment).await?;
         let ring = stored.ok_or_else(|| site.not_initialized())?.ring;
         last_tokens(&mut connection, site.environment, &ring, next.leaving.iter().copied()).await?
@@ -143,7 +143,7 @@ pub async fn take_back(site: &Site<'_>, keys_dir: &Path, file: &[u8]) -> Result<
 
     // 1. Signed by the root that this database knows.
     let (manifest, drained) = {
-        let mut connection = site.database.pool().acquire().await.map_err(StorageError::from)?;
+        let mut connection = site.database.begin().await?;
         let version = signed.unverified().root_version;
         let root = roots::find_verified(&mut connection, site.environment, version).await?;
         let root = root.ok_or(RotationError::UnknownRoot { version })?;
@@ -195,7 +195,7 @@ async fn finish(
     files: &PublishedFiles,
     recorded: Recorded,
 ) -> Result<PublishedSet, RotationError> {
-    let mut connection = site.database.pool().acquire().await.map_err(StorageError::from)?;
+    let mut connection = site.database.begin().await?;
     let written = publish_missing(&mut connection, site.environment, files).await?;
     let head = key_sets::find_latest(&mut connection, site.environment).await?;
     let head = head.ok_or_else(|| site.not_initialized())?;

@@ -161,7 +161,7 @@ pub async fn recover(site: &Site<'_>, given: &Recovery<'_>) -> Result<Recovered,
 
     // 5. The files, from what was committed.
     let files = PublishedFiles::new(given.keys_dir, environment);
-    let mut connection = site.database.pool().acquire().await.map_err(StorageError::from)?;
+    let mut connection = site.database.begin().await?;
     let written = publish_missing(&mut connection, environment, &files).await?;
     let after = &plan.ring;
     let moved = after.keys().filter(|key| ring.key(key.kid).is_none_or(|before| before.state != key.state));

@@ -107,7 +107,7 @@ pub async fn record(
     tx.commit().await.map_err(StorageError::from)?;
 
     // 3. The file, from what was committed.
-    let mut connection = database.pool().acquire().await.map_err(StorageError::from)?;
+    let mut connection = database.begin().await?;
     let stored = key_sets::list_roots(&mut connection, new.environment).await?;
     let row = stored.iter().find(|row| row.version == root.version).ok_or_else(not_initialized)?;
     let files = PublishedFiles::new(new.keys_dir, new.environment);

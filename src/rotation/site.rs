@@ -67,7 +67,7 @@ impl<'a> Site<'a> {
                 return Ok((self.begun(tx).await?, ended));
             }
             tx.rollback().await.map_err(StorageError::from)?;
-            let mut connection = self.database.pool().acquire().await.map_err(StorageError::from)?;
+            let mut connection = self.database.begin().await?;
             ended += fences::end_holders(&mut connection).await?;
         }
         Err(RotationError::Busy)

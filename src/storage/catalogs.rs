@@ -130,6 +130,20 @@ pub async fn insert_activation(
     Ok(inserted.rows_affected() == 1)
 }
 
+/// The version that was said to decide last; `None` before the first one.
+///
+/// # Errors
+/// The database cannot be read, or holds what is no catalog.
+pub async fn find_newest_active(connection: &mut PgConnection) -> Result<Option<Catalog>, StorageError> {
+    let content: Option<String> = sqlx::query_scalar(
+        "select c.content from catalog_activations a join catalogs c on c.digest = a.digest \
+         order by a.id desc limit 1",
+    )
+    .fetch_optional(connection)
+    .await?;
+    content.map(|content| Catalog::from_json(&content).map_err(StorageError::corrupt)).transpose()
+}
+
 /// The version that decided at `at`; `None` before the first one.
 ///
 /// # Errors

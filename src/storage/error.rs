@@ -40,6 +40,12 @@ impl StorageError {
         self.sql_state().is_some_and(|state| state == "40P01")
     }
 
+    /// Whether a lock was not to be had within the time that the transaction allowed.
+    #[must_use]
+    pub fn is_lock_timeout(&self) -> bool {
+        self.sql_state().is_some_and(|state| state == "55P03")
+    }
+
     /// The constraint that refused a row, if one did.
     #[must_use]
     pub fn constraint(&self) -> Option<&str> {

@@ -59,15 +59,6 @@ pub struct EventFilter {
     pub until: Option<DateTime<Utc>>,
 }
 
-/// Lets a transaction see one state of the database from its next statement to its end. Comes first in it.
-///
-/// # Errors
-/// The database cannot be reached.
-pub async fn read_as_of_now(connection: &mut PgConnection) -> Result<(), StorageError> {
-    sqlx::query("set transaction isolation level repeatable read, read only").execute(connection).await?;
-    Ok(())
-}
-
 /// The last event; [`AuditLink::START`] before there was one.
 ///
 /// # Errors

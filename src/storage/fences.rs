@@ -9,7 +9,7 @@ use sqlx::{Executor, PgConnection};
 use super::StorageError;
 use crate::domain::ids::InstanceUid;
 
-/// Opens a batch's transaction, shares the mint fence, and takes the lock of each
+/// Opens a batch's transaction with `opening` ([`super::Database::batch_opening`]), shares the mint fence, and takes the lock of each
 /// instance in one order, so that two batches never wait for each other in a ring.
 ///
 /// One round trip: the statements hold nothing but numbers. What the batch reads
@@ -17,11 +17,15 @@ use crate::domain::ids::InstanceUid;
 ///
 /// # Errors
 /// The database cannot be reached.
-pub async fn begin_batch(connection: &mut PgConnection, uids: &[InstanceUid]) -> Result<(), StorageError> {
+pub async fn begin_batch(
+    connection: &mut PgConnection,
+    opening: &'static str,
+    uids: &[InstanceUid],
+) -> Result<(), StorageError> {
     let mut locks: Vec<i64> = uids.iter().map(|uid| instance_lock(*uid)).collect();
     locks.sort_unstable();
     locks.dedup();
-    let mut script = format!("BEGIN; SELECT pg_advisory_xact_lock_shared({MINT_FENCE}, 0)");
+    let mut script = format!("{opening}; SELECT pg_advisory_xact_lock_shared({MINT_FENCE}, 0)");
     // Counted, so that one row comes back and not one for each lock.
     script.push_str("; SELECT count(pg_advisory_xact_lock(k)) FROM unnest('{");
     for (index, lock) in locks.iter().enumerate() {

@@ -239,3 +239,41 @@ pub async fn find_live_of_key(
 pub async fn make_partitions(connection: &mut PgConnection, now: DateTime<Utc>) -> Result<i32, StorageError> {
     Ok(sqlx::query_scalar("select make_issuance_partitions($1, 3)").bind(now).fetch_one(connection).await?)
 }
+
+/// A month that the ledger forgot.
+#[derive(Clone, Debug, Eq, PartialEq, serde::Serialize)]
+pub struct ForgottenMonth {
+    pub name: String,
+    pub since: DateTime<Utc>,
+    pub until: DateTime<Utc>,
+    /// As the server estimates it: counting them would take longer than dropping them.
+    pub about_tokens: i64,
+    pub bytes: i64,
+}
+
+/// Drops the ledger's partitions of the months that ended by `before`.
+///
+/// # Errors
+/// `before` is within the last seven days, somebody uses such a month for longer than this transaction waits, or the
+/// database cannot be written.
+pub async fn drop_partitions(
+    connection: &mut PgConnection,
+    before: DateTime<Utc>,
+) -> Result<Vec<ForgottenMonth>, StorageError> {
+    let rows =
+        sqlx::query("select name, since, until, about_tokens, bytes from drop_issuance_partitions($1)")
+            .bind(before)
+            .fetch_all(connection)
+            .await?;
+    rows.iter()
+        .map(|row| {
+            Ok(ForgottenMonth {
+                name: row.try_get("name")?,
+                since: row.try_get("since")?,
+                until: row.try_get("until")?,
+                about_tokens: row.try_get("about_tokens")?,
+                bytes: row.try_get("bytes")?,
+            })
+        })
+        .collect()
+}

@@ -173,6 +173,17 @@ pub async fn update_released(connection: &mut PgConnection, leased: &Leased) -> 
     Ok(())
 }
 
+/// Ends every lease: who held one is gone, or finds with its next step that it lost it.
+///
+/// # Errors
+/// The database cannot be written.
+pub async fn end_leases(connection: &mut PgConnection) -> Result<(), StorageError> {
+    sqlx::query("update webhook_positions set lease = null, leased_until = null where lease is not null")
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
 /// Moves a webhook in the feed, or only lets it begin anew where it is: the next event is due at `now`. Whoever
 /// delivers to it now finds its lease gone.
 ///

@@ -6,6 +6,8 @@ use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 pub const ACTIVE_KEY: &str = "token_authority_active_key";
 /// Authentications that failed. Label `surface`: `instances`, `backends`, `admin`.
 pub const AUTHENTICATION_FAILURES: &str = "token_authority_authentication_failures_total";
+/// Whether this replica does the work that one does for all.
+pub const BACKGROUND_WORK: &str = "token_authority_background_work";
 /// How long a batch of syncs took, from its first read to its commit.
 pub const BATCH_DURATION: &str = "token_authority_batch_duration_seconds";
 /// How many syncs were decided and committed together.
@@ -94,6 +96,13 @@ pub const METRICS: &[Metric] = &[
         unit: Unit::Count,
         labels: &["surface"],
         about: "Authentications that failed, by surface",
+    },
+    Metric {
+        name: BACKGROUND_WORK,
+        kind: Kind::Gauge,
+        unit: Unit::Count,
+        labels: &[],
+        about: "1 on the replica that does the work that one does for all: partitions, webhooks, deny list, anchors",
     },
     Metric {
         name: BATCH_DURATION,

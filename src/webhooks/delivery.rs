@@ -80,9 +80,24 @@ impl Deliverer<'_> {
     ///
     /// # Errors
     /// A fault of ours; the endpoint's own are an [`Ended`].
-    pub async fn deliver(&self, mut leased: Leased) -> Result<Ended, DeliveryError> {
+    pub async fn deliver(&self, leased: Leased) -> Result<Ended, DeliveryError> {
+        self.deliver_while(leased, || true).await
+    }
+
+    /// The same, for as long as `goes_on`: it is asked before each event.
+    ///
+    /// # Errors
+    /// A fault of ours; the endpoint's own are an [`Ended`].
+    pub async fn deliver_while(
+        &self,
+        mut leased: Leased,
+        goes_on: impl Fn() -> bool,
+    ) -> Result<Ended, DeliveryError> {
         let secret = self.keystore.open_webhook_secret(leased.webhook, &leased.secret)?;
         for _ in 0..AT_ONCE {
+            if !goes_on() {
+                break;
+            }
             // 1. The next event that is wanted; what is not is passed.
             let (next, end) = self.find_next(&leased).await?;
             let Some(event) = next else {

@@ -13,9 +13,11 @@ use crate::config::{PREFIX, Settings};
 
 /// What `dev` decides by itself, whatever the caller's variables say: they may be those of another deployment,
 /// and this one is filled with demo data.
-const DECIDED: [&str; 8] = [
+const DECIDED: [&str; 10] = [
     "DATABASE_URL",
     "DATABASE_URL_FILE",
+    "DIRECT_DATABASE_URL",
+    "DIRECT_DATABASE_URL_FILE",
     "ENVIRONMENT",
     "ISSUER",
     "KEK_FILE",

@@ -32,7 +32,7 @@ pub(super) async fn examine(
             (findings, Some(state))
         }
         // Nothing can be read of a schema that is not there: that is told already.
-        Err(_) if schema != Schema::Current => (findings, None),
+        Err(_) if !schema.is_usable() => (findings, None),
         Err(error) => {
             findings.push(Finding::problem(
                 codes::DATABASE,
@@ -41,6 +41,25 @@ pub(super) async fn examine(
             ));
             (findings, None)
         }
+    }
+}
+
+/// Whether sessions of our own are to be had, which a pooler in transaction mode has none of.
+pub(super) async fn direct_connection(database: &Database) -> Finding {
+    let code = codes::DIRECT_CONNECTION;
+    if !database.is_pooled() {
+        return Finding::good(code, "`database_url` is taken to lead to the server itself");
+    }
+    match database.try_direct().await {
+        Ok(()) => Finding::good(
+            code,
+            "`database_url` leads through a pooler, and `direct_database_url` to the server itself",
+        ),
+        Err(error) => Finding::problem(
+            code,
+            format!("`direct_database_url` cannot be reached: {error}"),
+            "let it lead to the same database without the pooler: replicas listen there, and `migrate` goes there",
+        ),
     }
 }
 
@@ -57,9 +76,14 @@ fn migrations(schema: &Schema) -> Finding {
             format!("the database lacks {}", listed(versions)),
             "run `token-authority migrate`",
         ),
-        Schema::Ahead(versions) => Finding::problem(
+        Schema::Ahead(versions) => Finding::warning(
             codes::MIGRATIONS,
-            format!("the database was migrated by a newer program ({})", listed(versions)),
+            format!("a newer program added to the database ({}); this one can run on it", listed(versions)),
+            "finish the upgrade: replace this program with the newer one",
+        ),
+        Schema::Beyond { needs } => Finding::problem(
+            codes::MIGRATIONS,
+            format!("a newer program took away what this one needs: migration {needs} must be known"),
             "run that program, or a newer one",
         ),
     }
@@ -92,7 +116,7 @@ fn version(state: &ServerState) -> Finding {
         Finding::problem(
             codes::DATABASE_VERSION,
             format!("{says}; it only follows another server, and records nothing"),
-            "let `database_url` name the primary, or add `target_session_attrs=read-write` to it",
+            "let `database_url` lead to the primary",
         )
     } else {
         Finding::good(codes::DATABASE_VERSION, says)

@@ -66,6 +66,7 @@ pub(super) mod codes {
     pub(in crate::cli::doctor) const CATALOG: &str = "catalog";
     pub(in crate::cli::doctor) const KEY_ENCRYPTION_KEY: &str = "key_encryption_key";
     pub(in crate::cli::doctor) const DATABASE: &str = "database";
+    pub(in crate::cli::doctor) const DIRECT_CONNECTION: &str = "direct_connection";
     pub(in crate::cli::doctor) const DATABASE_VERSION: &str = "database_version";
     pub(in crate::cli::doctor) const DURABILITY: &str = "durability";
     pub(in crate::cli::doctor) const CLOCK: &str = "clock";
@@ -89,6 +90,7 @@ pub(super) mod codes {
         CATALOG,
         KEY_ENCRYPTION_KEY,
         DATABASE,
+        DIRECT_CONNECTION,
         DATABASE_VERSION,
         DURABILITY,
         CLOCK,

@@ -11,7 +11,9 @@ use crate::cli::health;
 use crate::config::Settings;
 
 pub(super) fn examine(settings: &Settings) -> Vec<Finding> {
-    vec![listen(settings), disk(&settings.keys_dir)]
+    let mut findings = vec![listen(settings), disk("keys_dir", &settings.keys_dir)];
+    findings.extend(settings.anchors_dir.as_deref().map(|folder| disk("anchors_dir", folder)));
+    findings
 }
 
 fn listen(settings: &Settings) -> Finding {
@@ -57,9 +59,9 @@ fn who_answers(name: &str, address: SocketAddr) -> Option<&'static str> {
 const LITTLE: u64 = 64 << 20;
 const ENOUGH: u64 = 1 << 30;
 
-fn disk(keys_dir: &Path) -> Finding {
+fn disk(setting: &str, folder: &Path) -> Finding {
     // The folder may not be there yet: the disk is that of the nearest one that is.
-    let absolute = std::path::absolute(keys_dir).unwrap_or_else(|_| keys_dir.to_owned());
+    let absolute = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
     let there = absolute.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/"));
     let state = match statvfs(there) {
         Ok(state) => state,
@@ -73,9 +75,9 @@ fn disk(keys_dir: &Path) -> Finding {
     #[expect(clippy::useless_conversion, reason = "the widths of these numbers differ between systems")]
     let free = u64::from(state.blocks_available()) * u64::from(state.fragment_size());
     let megabytes = free >> 20;
-    let says = format!("{megabytes} MiB are free where `keys_dir` ({}) is", keys_dir.display());
+    let says = format!("{megabytes} MiB are free where `{setting}` ({}) is", folder.display());
     match free {
-        ..LITTLE => Finding::problem(codes::DISK, says, "free some: key sets could not be published"),
+        ..LITTLE => Finding::problem(codes::DISK, says, "free some: what is signed could not be kept there"),
         LITTLE..ENOUGH => Finding::warning(codes::DISK, says, "free some before it is full"),
         ENOUGH.. => Finding::good(codes::DISK, says),
     }
@@ -115,7 +117,7 @@ mod tests {
     #[test]
     fn a_folder_that_is_not_there_yet_is_on_the_disk_of_its_parent() {
         let folder = tempfile::tempdir().unwrap();
-        let found = disk(&folder.path().join("keys/production"));
+        let found = disk("keys_dir", &folder.path().join("keys/production"));
         assert_ne!(found.level, Level::Unknown, "{found:?}");
     }
 }

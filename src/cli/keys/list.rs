@@ -12,15 +12,13 @@ use crate::cli::runtime::block_on;
 use crate::cli::{CliError, Format, GlobalArgs};
 use crate::domain::key_ring::Denial;
 use crate::rotation::overview;
-use crate::storage::StorageError;
 use crate::storage::signing_keys::ListedKey;
 
 pub(super) fn run(global: &GlobalArgs) -> Result<(), CliError> {
     let settings = global.settings()?;
     let keys = block_on(async {
         let database = open_migrated(&settings).await?;
-        let mut connection =
-            database.pool().acquire().await.map_err(StorageError::from).map_err(CliError::fault(READING))?;
+        let mut connection = database.begin().await.map_err(CliError::fault(READING))?;
         let keys = overview::list_keys(&mut connection, settings.environment.as_str()).await;
         keys.map_err(refusal_or_fault(READING))
     })?;

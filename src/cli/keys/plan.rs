@@ -12,15 +12,13 @@ use crate::cli::runtime::block_on;
 use crate::cli::{CliError, Format, GlobalArgs};
 use crate::clock::Clock;
 use crate::rotation::plan::{PlannedStep, plan};
-use crate::storage::StorageError;
 
 pub(super) fn run(global: &GlobalArgs) -> Result<(), CliError> {
     let settings = global.settings()?;
     let clock = Clock::system();
     let steps = block_on(async {
         let database = open_migrated(&settings).await?;
-        let mut connection =
-            database.pool().acquire().await.map_err(StorageError::from).map_err(CliError::fault(READING))?;
+        let mut connection = database.begin().await.map_err(CliError::fault(READING))?;
         let steps = plan(&mut connection, settings.environment.as_str(), &clock).await;
         steps.map_err(refusal_or_fault(READING))
     })?;

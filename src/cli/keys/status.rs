@@ -17,15 +17,13 @@ use crate::domain::key_ring::{Key, KeyState, Purpose};
 use crate::rotation::fleet_view::Holding;
 use crate::rotation::horizon::{self, Horizon};
 use crate::rotation::overview::{self, SlotStatus, Status};
-use crate::storage::StorageError;
 
 pub(super) fn run(global: &GlobalArgs) -> Result<(), CliError> {
     let settings = global.settings()?;
     let clock = Clock::system();
     let status = block_on(async {
         let database = open_migrated(&settings).await?;
-        let mut connection =
-            database.pool().acquire().await.map_err(StorageError::from).map_err(CliError::fault(READING))?;
+        let mut connection = database.begin().await.map_err(CliError::fault(READING))?;
         let status = overview::status(&mut connection, settings.environment.as_str(), clock.now()).await;
         status.map_err(refusal_or_fault(READING))
     })?;
