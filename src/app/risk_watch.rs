@@ -31,7 +31,7 @@ impl RiskWalk {
     /// The database cannot be read.
     pub async fn go_on(&mut self, app: &App) -> Result<Option<u64>, StorageError> {
         let (now, usual) = (app.now(), app.sync_interval());
-        let mut connection = app.database.pool().acquire().await?;
+        let mut connection = app.database.begin().await?;
         let histories = sync_histories::list(&mut connection, self.after, AT_ONCE, now).await?;
         let is_last = i64::try_from(histories.len()).is_ok_and(|found| found < AT_ONCE);
         self.at_risk += histories.iter().filter(|history| is_at_risk(history, now, usual)).count() as u64;
@@ -62,7 +62,7 @@ pub async fn watch_risks(app: Arc<App>) {
 }
 
 async fn look(app: &App, walk: &mut RiskWalk) -> Result<(), StorageError> {
-    let mut connection = app.database.pool().acquire().await?;
+    let mut connection = app.database.begin().await?;
     let began = Clock::system().now();
     let there = fences::find_now(&mut connection).await?;
     let here = began + (Clock::system().now() - began) / 2;

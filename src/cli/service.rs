@@ -6,9 +6,7 @@ use std::sync::Arc;
 use tokio::task::JoinHandle;
 
 use super::CliError;
-use crate::app::{
-    App, WatchRhythm, deliver_webhooks, hold_background, keep_house, watch_keys, watch_risks,
-};
+use crate::app::{App, WatchRhythm, deliver_webhooks, hold_background, keep_house, watch_keys, watch_risks};
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::domain::catalog::Catalog;

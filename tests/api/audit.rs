@@ -6,14 +6,12 @@ mod tampering;
 
 use sqlx::{AssertSqlSafe, PgConnection};
 use token_authority::audit::verification::{self, Finding};
-use token_authority::storage::events;
 
 use crate::support::app::TestApp;
 
 /// What a look at every event shows now.
 async fn findings(app: &TestApp) -> Vec<Finding> {
-    let mut tx = app.app.database.begin().await.unwrap();
-    events::read_as_of_now(&mut tx).await.unwrap();
+    let mut tx = app.app.database.begin_snapshot().await.unwrap();
     verification::verify(&mut tx, None).await.unwrap().findings
 }
 

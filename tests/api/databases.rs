@@ -42,7 +42,7 @@ async fn an_unmigrated_database_says_what_it_lacks_until_it_is_migrated() {
 }
 
 #[tokio::test]
-async fn a_database_of_a_newer_program_is_known_and_left_alone() {
+async fn a_database_to_which_a_newer_program_added_is_usable_until_it_takes_something_away() {
     let database = Database::fresh().await;
     let mut connection = database.connection().await;
     sqlx::query(
@@ -54,7 +54,15 @@ async fn a_database_of_a_newer_program_is_known_and_left_alone() {
     .unwrap();
     let storage = database.storage();
     assert_eq!(storage.schema().await.unwrap(), Schema::Ahead(vec![9999]));
+    assert!(storage.schema().await.unwrap().is_usable());
     storage.migrate().await.unwrap_err();
+
+    sqlx::query("update schema_floor set version = 9999").execute(&mut connection).await.unwrap();
+    assert_eq!(storage.schema().await.unwrap(), Schema::Beyond { needs: 9999 });
+    assert!(!storage.schema().await.unwrap().is_usable());
+    let lowered = sqlx::query("update schema_floor set version = 36").execute(&mut connection).await;
+    let refused = lowered.unwrap_err().to_string();
+    assert!(refused.contains("never falls"), "{refused}");
 }
 
 #[tokio::test]
@@ -71,8 +79,8 @@ async fn two_programs_may_migrate_at_once() {
 async fn what_was_committed_survives_a_crash_and_what_was_not_does_not() {
     let cluster = durable_cluster().await;
     let storage = cluster.storage();
-    sqlx::query("CREATE TABLE kept (word text)").execute(storage.pool()).await.unwrap();
-    sqlx::query("INSERT INTO kept VALUES ('committed')").execute(storage.pool()).await.unwrap();
+    sqlx::query("CREATE TABLE kept (word text)").execute(&storage.pool()).await.unwrap();
+    sqlx::query("INSERT INTO kept VALUES ('committed')").execute(&storage.pool()).await.unwrap();
     let mut lost = storage.begin().await.unwrap();
     sqlx::query("INSERT INTO kept VALUES ('lost')").execute(&mut *lost).await.unwrap();
     cluster.crash().await;
@@ -81,7 +89,7 @@ async fn what_was_committed_survives_a_crash_and_what_was_not_does_not() {
 
     let storage = cluster.storage();
     let words: Vec<String> =
-        sqlx::query_scalar("SELECT word FROM kept").fetch_all(storage.pool()).await.unwrap();
+        sqlx::query_scalar("SELECT word FROM kept").fetch_all(&storage.pool()).await.unwrap();
     assert_eq!(words, ["committed"]);
 }
 

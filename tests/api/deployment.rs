@@ -297,7 +297,7 @@ pub(crate) struct Activated {
     code: String,
     pub(crate) license_id: String,
     pub(crate) uid: String,
-    secret: String,
+    pub(crate) secret: String,
 }
 
 impl Client {

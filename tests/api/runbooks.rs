@@ -105,15 +105,17 @@ fn no_section_of_the_page_is_left_out() {
         "An old backup was restored",
         "The key-encryption key is lost",
         "Too few holders of the root are left",
+        "Back up, and restore into another database",
+        "Back up, and restore the whole server",
     ];
     assert_eq!(sections, run);
 }
 
 /// One heading of the page, and the blocks of commands below it.
-struct Section(Vec<String>);
+pub(crate) struct Section(Vec<String>);
 
 impl Section {
-    fn named(heading: &str) -> Self {
+    pub(crate) fn named(heading: &str) -> Self {
         let page = page();
         let (_, below) = page.split_once(&format!("## {heading}\n")).unwrap();
         let below = below.split("\n## ").next().unwrap();
@@ -123,7 +125,7 @@ impl Section {
     }
 
     /// All of its blocks: a test that expects another number does not run every one of them.
-    fn steps<const N: usize>(&self) -> [&str; N] {
+    pub(crate) fn steps<const N: usize>(&self) -> [&str; N] {
         self.0.iter().map(String::as_str).collect::<Vec<_>>().try_into().unwrap()
     }
 }
@@ -133,14 +135,18 @@ fn page() -> String {
 }
 
 /// An operator at a shell, with what the page's variables stand for.
-struct Scene {
-    deployment: Deployment,
+pub(crate) struct Scene {
+    pub(crate) deployment: Deployment,
     variables: BTreeMap<String, String>,
 }
 
 impl Scene {
     async fn new() -> Self {
-        let deployment = Deployment::initialized().await;
+        Self::of(Deployment::initialized().await)
+    }
+
+    /// On a deployment that has its first keys.
+    pub(crate) fn of(deployment: Deployment) -> Self {
         let made = answer(&deployment.run(&["init", "--format", "json"]));
         let path = |name: &str| deployment.path(name).display().to_string();
         let mut variables: BTreeMap<String, String> = [
@@ -159,8 +165,14 @@ impl Scene {
         scene
     }
 
-    fn set(&mut self, name: &str, value: &str) {
+    pub(crate) fn set(&mut self, name: &str, value: &str) {
         self.variables.insert(name.to_owned(), value.to_owned());
+    }
+
+    /// Its commands find these programs first.
+    pub(crate) fn put_first(&mut self, folder: &Path) {
+        let path = format!("{}:{}", folder.display(), self.variables["PATH"]);
+        self.set("PATH", &path);
     }
 
     /// From here on the root is with its holders alone.
@@ -175,7 +187,7 @@ impl Scene {
     }
 
     /// Runs a block as a shell does, and stops at the first command that fails.
-    fn run(&self, block: &str) {
+    pub(crate) fn run(&self, block: &str) {
         let mut shell = Command::new("sh");
         shell.args(["-e", "-u", "-c", block]).env_clear();
         shell.envs(self.deployment.variables()).envs(&self.variables);
@@ -199,7 +211,7 @@ impl Scene {
             .clone()
     }
 
-    fn kid(&self, state: &str, purpose: &str) -> String {
+    pub(crate) fn kid(&self, state: &str, purpose: &str) -> String {
         let keys = self.keys();
         let found = keys.iter().find(|key| key["state"] == state && key["purpose"] == purpose);
         found.unwrap_or_else(|| panic!("no {purpose} key is {state}: {keys:?}"))["kid"]
@@ -214,7 +226,7 @@ impl Scene {
         found.unwrap()["kid"].as_str().unwrap().to_owned()
     }
 
-    fn state(&self, variable: &str) -> String {
+    pub(crate) fn state(&self, variable: &str) -> String {
         let keys = self.keys();
         let kid = &self.variables[variable];
         keys.iter().find(|key| key["kid"] == *kid).unwrap()["state"].as_str().unwrap().to_owned()

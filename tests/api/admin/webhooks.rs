@@ -1,7 +1,5 @@
 //! Webhooks, delivered to a receiver that listens for real.
 
-mod receiver;
-
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,9 +10,9 @@ use serde_json::{Value, json};
 use token_authority::webhooks::delivery::Ended;
 use token_authority::webhooks::retries::GIVEN_UP_AFTER;
 
-use self::receiver::Receiver;
 use super::{changed, complaints, refused_post};
 use crate::support::app::{TestApp, beginning, send, text};
+use crate::support::receiver::Receiver;
 
 const LOCAL: (&str, &str) = ("WEBHOOK_ALLOWED_NETWORKS", "127.0.0.1");
 const WEBHOOKS: &str = "/admin/v1/webhooks";
@@ -115,7 +113,12 @@ async fn two_replicas_deliver_each_event_once_and_in_order_to_each_endpoint() {
     }
     let replicas: Vec<_> = [&app, &other]
         .into_iter()
-        .map(|replica| tokio::spawn(token_authority::app::deliver_webhooks(Arc::clone(&replica.app))))
+        .flat_map(|replica| {
+            [
+                tokio::spawn(token_authority::app::hold_background(Arc::clone(&replica.app))),
+                tokio::spawn(token_authority::app::deliver_webhooks(Arc::clone(&replica.app))),
+            ]
+        })
         .collect();
     let writers: Vec<_> = (0..4)
         .map(|writer| {

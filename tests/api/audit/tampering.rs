@@ -4,7 +4,6 @@ use sqlx::AssertSqlSafe;
 use token_authority::audit::checkpoint;
 use token_authority::audit::verification::{self, Finding, Verification};
 use token_authority::rotation::manifests;
-use token_authority::storage::events;
 
 use super::{findings, tamper};
 use crate::support::app::{TestApp, beginning, sell};
@@ -20,8 +19,7 @@ async fn sign(app: &TestApp) -> String {
 
 /// What a look at every event shows to whoever holds this checkpoint.
 async fn verify(app: &TestApp, checkpoint: &str) -> Verification {
-    let mut tx = app.app.database.begin().await.unwrap();
-    events::read_as_of_now(&mut tx).await.unwrap();
+    let mut tx = app.app.database.begin_snapshot().await.unwrap();
     let manifests = manifests::list(&mut tx, "development").await.unwrap();
     let checkpoint = manifests::verify_checkpoint(&manifests, checkpoint).unwrap();
     verification::verify(&mut tx, Some(&checkpoint)).await.unwrap()

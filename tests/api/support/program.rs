@@ -127,8 +127,13 @@ impl Deployment {
 
     /// Starts the service, and returns when it answers.
     pub(crate) fn serve(&self) -> Serving {
-        let log = self.path("serve.log");
-        let mut command = self.command(&["serve"]);
+        self.serve_with(Path::new(PROGRAM), "serve")
+    }
+
+    /// The same by a program of another build perhaps, as one of several replicas: its log has this name.
+    pub(crate) fn serve_with(&self, program: &Path, name: &str) -> Serving {
+        let log = self.path(&format!("{name}.log"));
+        let mut command = self.command_of(program, &["serve"]);
         let child = command.stdout(Stdio::null()).stderr(File::create(&log).unwrap()).spawn().unwrap();
         let mut serving = Serving { child, log, base_url: String::new(), metrics_url: String::new() };
         let started = Instant::now();
@@ -145,8 +150,17 @@ impl Deployment {
         }
     }
 
+    /// Runs a command of a program of another build.
+    pub(crate) fn run_with(&self, program: &Path, arguments: &[&str]) -> Output {
+        self.command_of(program, arguments).output().unwrap()
+    }
+
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_token-authority"));
+        self.command_of(Path::new(PROGRAM), arguments)
+    }
+
+    fn command_of(&self, program: &Path, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program);
         command.args(arguments).env_clear().envs(self.variables.iter().cloned()).stdin(Stdio::null());
         command
     }
@@ -169,7 +183,16 @@ impl Serving {
 
     /// Asks it to stop, as a supervisor does.
     pub(crate) fn terminate(&self) {
-        kill(Pid::from_raw(self.child.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
+        self.signal(Signal::SIGTERM);
+    }
+
+    /// Asks it to read its catalog again.
+    pub(crate) fn hang_up(&self) {
+        self.signal(Signal::SIGHUP);
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id().try_into().unwrap()), signal).unwrap();
     }
 
     /// Ends it at once, with whatever it does (SIGKILL).
@@ -226,6 +249,9 @@ pub(crate) fn answer(output: &Output) -> serde_json::Value {
     assert!(output.status.success(), "{}", complaint(output));
     serde_json::from_slice(&output.stdout).unwrap()
 }
+
+/// The program of this build.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_token-authority");
 
 /// 32 bytes, as `openssl rand -base64 32` writes them.
 pub(crate) const KEK: &str = "c29tZSBieXRlcyB0aGF0IG5vYm9keSBndWVzc2VzISE=\n";

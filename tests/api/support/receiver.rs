@@ -11,7 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
 /// It listens until the test ends.
-pub(super) struct Receiver {
+pub(crate) struct Receiver {
     port: u16,
     state: Arc<Mutex<State>>,
 }
@@ -27,13 +27,13 @@ struct State {
 
 /// One request.
 #[derive(Clone, Debug)]
-pub(super) struct Received {
+pub(crate) struct Received {
     headers: Vec<(String, String)>,
     body: Vec<u8>,
 }
 
 impl Receiver {
-    pub(super) fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let state = Arc::new(Mutex::new(State::default()));
@@ -48,44 +48,44 @@ impl Receiver {
         Self { port, state }
     }
 
-    pub(super) fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         self.port
     }
 
-    pub(super) fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://127.0.0.1:{}/hooks", self.port)
     }
 
-    pub(super) fn answer_with(&self, statuses: &[u16]) {
+    pub(crate) fn answer_with(&self, statuses: &[u16]) {
         self.state.lock().unwrap().answers = statuses.iter().copied().collect();
     }
 
-    pub(super) fn redirect_to(&self, url: &str) {
+    pub(crate) fn redirect_to(&self, url: &str) {
         self.state.lock().unwrap().redirect_to = Some(url.to_owned());
     }
 
     /// Everything that came, in its order.
-    pub(super) fn received(&self) -> Vec<Received> {
+    pub(crate) fn received(&self) -> Vec<Received> {
         self.state.lock().unwrap().received.clone()
     }
 
-    pub(super) fn connections(&self) -> usize {
+    pub(crate) fn connections(&self) -> usize {
         self.state.lock().unwrap().connections
     }
 }
 
 impl Received {
-    pub(super) fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap()
     }
 
-    pub(super) fn header(&self, name: &str) -> String {
+    pub(crate) fn header(&self, name: &str) -> String {
         let found = self.headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
         found.unwrap_or_else(|| panic!("no {name} in {self:?}")).1.clone()
     }
 
     /// What a receiver computes from the secret that it was given.
-    pub(super) fn expected_signature(&self, secret: &str) -> String {
+    pub(crate) fn expected_signature(&self, secret: &str) -> String {
         let key = STANDARD.decode(secret.strip_prefix("whsec_").unwrap()).unwrap();
         let signed = [self.header("webhook-id"), self.header("webhook-timestamp")].join(".");
         let signed = [signed.as_bytes(), b".", &self.body].concat();
