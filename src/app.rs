@@ -87,7 +87,10 @@ impl App {
             settings.failed_authentications_per_address,
             settings.failed_authentications_per_credential,
         );
-        let courier = Courier::new(AddressPolicy::new(settings.webhook_allowed_networks.clone()));
+        let courier = Courier::new(
+            AddressPolicy::new(settings.webhook_allowed_networks.clone()),
+            settings.webhook_ca_file.clone(),
+        );
         Ok(Self {
             clock,
             settings,

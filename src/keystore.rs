@@ -108,7 +108,7 @@ impl Keystore {
         unseal_signer(&*self.kek, key).map(drop)
     }
 
-    /// Seals what signs the deliveries to a webhook, bound to it.
+    /// Seals what signs the deliveries to a webhook, bound to it and to the version of its secret.
     ///
     /// # Errors
     ///
@@ -117,9 +117,10 @@ impl Keystore {
         &self,
         webhook: WebhookId,
         secret: &WebhookSecret,
+        version: i32,
     ) -> Result<Sealed, KeystoreError> {
         let name = webhook.to_string();
-        Ok(self.kek.seal(secret.expose(), &self.webhook_binding(&name, FIRST_SEALING))?)
+        Ok(self.kek.seal(secret.expose(), &self.webhook_binding(&name, version))?)
     }
 
     /// Opens what [`Self::seal_webhook_secret`] sealed for the same webhook.
@@ -345,7 +346,7 @@ mod tests {
     fn a_webhook_secret_opens_for_its_own_webhook_only() {
         let (keystore, secret) = (keystore(), WebhookSecret::from_bytes(&[1; 32]));
         let [one, other] = [1, 2].map(|number| WebhookId::from(uuid::Uuid::from_u128(number)));
-        let sealed = keystore.seal_webhook_secret(one, &secret).unwrap();
+        let sealed = keystore.seal_webhook_secret(one, &secret, 1).unwrap();
         assert_eq!(keystore.open_webhook_secret(one, &sealed).unwrap().expose(), secret.expose());
         assert!(keystore.open_webhook_secret(other, &sealed).is_err());
     }

@@ -17,6 +17,7 @@ use crate::catalog_files;
 use crate::config::Settings;
 use crate::domain::catalog::Catalog;
 use crate::telemetry::{Traces, start_logs};
+use crate::webhooks::courier;
 
 /// Answer instances, backends and administrators until SIGTERM or Ctrl-C.
 ///
@@ -45,6 +46,10 @@ async fn serve(settings: Settings) -> Result<(), CliError> {
     // From here on it ends no process: what comes before the service answers is read when it does.
     let hangups = signal(SignalKind::hangup()).map_err(CliError::fault("could not listen for signals"))?;
     let catalog = read_catalog(settings.catalog_dir()?)?;
+    if let Some(path) = &settings.webhook_ca_file {
+        courier::read_authorities(path)
+            .map_err(|error| CliError::refused(format!("the setting `webhook_ca_file`: {error}")))?;
+    }
     check_token_sizes(&catalog, &settings)?;
     let database = open_migrated(&settings).await?;
     let keystore = open_keystore(&settings, &database).await?;

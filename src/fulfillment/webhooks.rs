@@ -1,6 +1,6 @@
 //! Webhooks: made, amended, deleted, sent back in the feed.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::PgConnection;
 
 use super::{Changed, Circumstances, Expected, FulfillmentError, Patch, WrongValue};
@@ -50,6 +50,7 @@ pub async fn create(
         state: WebhookState::Enabled,
         state_since: now,
         state_reason: None,
+        previous_secret_ends_at: None,
         position: PositionRow {
             cursor,
             attempts: 0,
@@ -65,7 +66,7 @@ pub async fn create(
         updated_at: now,
     };
     let secret = WebhookSecret::from_bytes(&*keystore::random_bits()?);
-    let sealed = circumstances.keystore.seal_webhook_secret(row.id, &secret)?;
+    let sealed = circumstances.keystore.seal_webhook_secret(row.id, &secret, FIRST_VERSION)?;
     webhooks::insert(connection, &row, &sealed).await?;
     Ok((Changed::without_effects(now, None, row), secret))
 }
@@ -123,6 +124,7 @@ pub async fn delete(
         state: WebhookState::Deleted,
         state_since: now,
         state_reason: None,
+        previous_secret_ends_at: None,
         ..next_revision(&before, now)
     };
     webhooks::update(connection, &after).await?;
@@ -147,6 +149,29 @@ pub async fn replay(
     webhooks::update(connection, &after).await?;
     after.position = webhook_positions::update_moved(connection, id, Some(cursor), now).await?;
     Ok(Changed::without_effects(now, Some(before), after))
+}
+
+/// Gives a webhook another secret, which is shown this once. The one before it signs along for `overlap`, so that
+/// receivers can learn the new one meanwhile; with none it is worth nothing from now on.
+///
+/// # Errors
+/// It is unknown, at another revision, or deleted.
+pub async fn rotate_secret(
+    connection: &mut PgConnection,
+    circumstances: &Circumstances<'_>,
+    id: WebhookId,
+    expected: &Expected,
+    overlap: TimeDelta,
+) -> Result<(Changed<WebhookRow>, WebhookSecret), FulfillmentError> {
+    let before = find(connection, id, expected).await?;
+    let now = circumstances.date(connection).await?;
+    let previous_secret_ends_at = (overlap > TimeDelta::zero()).then(|| now + overlap);
+    let after = WebhookRow { previous_secret_ends_at, ..next_revision(&before, now) };
+    let secret = WebhookSecret::from_bytes(&*keystore::random_bits()?);
+    let version = webhooks::find_next_version(connection, id).await?;
+    let sealed = circumstances.keystore.seal_webhook_secret(id, &secret, version)?;
+    webhooks::update_secret(connection, &after, &sealed).await?;
+    Ok((Changed::without_effects(now, Some(before), after), secret))
 }
 
 /// A place in the feed: the end, where none is named.
@@ -178,6 +203,9 @@ async fn find(
     }
     Ok(row)
 }
+
+/// For which the first secret of a webhook is sealed.
+const FIRST_VERSION: i32 = 1;
 
 fn next_revision(before: &WebhookRow, now: DateTime<Utc>) -> WebhookRow {
     WebhookRow { revision: before.revision + 1, updated_at: now, ..before.clone() }

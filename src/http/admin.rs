@@ -16,14 +16,14 @@ mod desk;
 mod effects;
 mod etag;
 mod events;
-mod imports;
+pub(crate) mod imports;
 mod instances;
 mod issuances;
 mod key_sets;
 mod keys;
 mod licenses;
 mod members;
-mod page;
+pub(crate) mod page;
 mod query;
 mod reports;
 mod resource;
@@ -169,7 +169,10 @@ pub(crate) fn configure(config: &mut ServiceConfig) {
                 .route(get().to(webhooks::read))
                 .route(patch().to(webhooks::amend)),
         )
-        .service(verb("/admin/v1/webhooks/{id:[^/:]+}:replay").route(post().to(webhooks::replay)));
+        .service(verb("/admin/v1/webhooks/{id:[^/:]+}:replay").route(post().to(webhooks::replay)))
+        .service(
+            verb("/admin/v1/webhooks/{id:[^/:]+}:rotate-secret").route(post().to(webhooks::rotate_secret)),
+        );
 }
 
 /// A verb on a resource is a POST.
@@ -246,5 +249,6 @@ fn verb(path: &str) -> Resource {
     webhooks::list,
     webhooks::read,
     webhooks::replay,
+    webhooks::rotate_secret,
 ))]
 pub(crate) struct Description;

@@ -37,6 +37,8 @@ pub struct Leased {
     pub url: WebhookUrl,
     pub event_types: Vec<String>,
     pub secret: Sealed,
+    /// The secret before it, while that signs as well.
+    pub previous_secret: Option<Sealed>,
     pub cursor: u64,
     pub attempts: u32,
     pub failing_since: Option<DateTime<Utc>>,
@@ -69,8 +71,9 @@ pub async fn lease(
                and (d.leased_until is null or d.leased_until <= $2) \
                and d.cursor < (select coalesce(max(sequence), 0) from events) \
              order by d.next_attempt_at, d.webhook_id limit 1 for update of d skip locked) \
-         returning w.id, w.url, w.event_types, w.sealed_secret, w.sealed_by, w.sealed_version, p.cursor, p.attempts, \
-                   p.failing_since",
+         returning w.id, w.url, w.event_types, w.sealed_secret, w.sealed_by, w.sealed_version, w.previous_secret, \
+                   w.previous_sealed_by, w.previous_version, w.previous_ends_at > $2 as has_previous, p.cursor, \
+                   p.attempts, p.failing_since",
     )
     .bind(lease)
     .bind(now)
@@ -87,6 +90,14 @@ pub async fn lease(
                 sealed_by: row.try_get("sealed_by")?,
                 bytes: row.try_get("sealed_secret")?,
                 row_version: row.try_get("sealed_version")?,
+            },
+            previous_secret: match row.try_get("has_previous")? {
+                Some(true) => Some(Sealed {
+                    sealed_by: row.try_get("previous_sealed_by")?,
+                    bytes: row.try_get("previous_secret")?,
+                    row_version: row.try_get("previous_version")?,
+                }),
+                Some(false) | None => None,
             },
             cursor: sequence(&row)?,
             attempts: attempts(&row)?,

@@ -22,6 +22,8 @@ pub struct WebhookRow {
     pub state: WebhookState,
     pub state_since: DateTime<Utc>,
     pub state_reason: Option<String>,
+    /// Until then the secret before the present one signs as well.
+    pub previous_secret_ends_at: Option<DateTime<Utc>>,
     pub position: PositionRow,
     pub revision: i64,
     pub created_at: DateTime<Utc>,
@@ -117,7 +119,11 @@ pub async fn update(connection: &mut PgConnection, row: &WebhookRow) -> Result<(
                 state_reason = $8, revision = $2, updated_at = $9, \
                 sealed_secret = case when $6 <> 'deleted' then sealed_secret end, \
                 sealed_by = case when $6 <> 'deleted' then sealed_by end, \
-                sealed_version = case when $6 <> 'deleted' then sealed_version end \
+                sealed_version = case when $6 <> 'deleted' then sealed_version end, \
+                previous_secret = case when $6 <> 'deleted' then previous_secret end, \
+                previous_sealed_by = case when $6 <> 'deleted' then previous_sealed_by end, \
+                previous_version = case when $6 <> 'deleted' then previous_version end, \
+                previous_ends_at = case when $6 <> 'deleted' then previous_ends_at end \
          where id = $1 and revision = $2 - 1",
     )
     .bind(row.id.as_uuid())
@@ -129,6 +135,47 @@ pub async fn update(connection: &mut PgConnection, row: &WebhookRow) -> Result<(
     .bind(row.state_since)
     .bind(&row.state_reason)
     .bind(row.updated_at)
+    .execute(connection)
+    .await?;
+    changed_one(&done)
+}
+
+/// The version for which the next secret of a webhook is sealed.
+///
+/// # Errors
+/// The database cannot be read.
+pub async fn find_next_version(connection: &mut PgConnection, id: WebhookId) -> Result<i32, StorageError> {
+    let next = sqlx::query_scalar(
+        "select sealed_version + 1 from webhooks where id = $1 and sealed_version is not null",
+    );
+    Ok(next.bind(id.as_uuid()).fetch_one(connection).await?)
+}
+
+/// Writes the next revision of a webhook, whose secret is this one now. The one before it signs on until
+/// `row.previous_secret_ends_at`; without that instant it is wiped.
+///
+/// # Errors
+/// Another revision came between, it was deleted, or the database cannot be reached.
+pub async fn update_secret(
+    connection: &mut PgConnection,
+    row: &WebhookRow,
+    secret: &Sealed,
+) -> Result<(), StorageError> {
+    let done = sqlx::query(
+        "update webhooks set revision = $2, updated_at = $3, sealed_secret = $4, sealed_by = $5, sealed_version = $6, \
+                previous_secret = case when $7::timestamptz is not null then sealed_secret end, \
+                previous_sealed_by = case when $7::timestamptz is not null then sealed_by end, \
+                previous_version = case when $7::timestamptz is not null then sealed_version end, \
+                previous_ends_at = $7 \
+         where id = $1 and revision = $2 - 1",
+    )
+    .bind(row.id.as_uuid())
+    .bind(row.revision)
+    .bind(row.updated_at)
+    .bind(&secret.bytes)
+    .bind(&secret.sealed_by)
+    .bind(secret.row_version)
+    .bind(row.previous_secret_ends_at)
     .execute(connection)
     .await?;
     changed_one(&done)
@@ -149,6 +196,7 @@ fn webhook(row: &PgRow) -> Result<WebhookRow, StorageError> {
         state: decode(row.try_get("state")?)?,
         state_since: row.try_get("state_since")?,
         state_reason: row.try_get("state_reason")?,
+        previous_secret_ends_at: row.try_get("previous_ends_at")?,
         position: webhook_positions::position(row)?,
         revision: row.try_get("revision")?,
         created_at: row.try_get("created_at")?,
@@ -158,7 +206,7 @@ fn webhook(row: &PgRow) -> Result<WebhookRow, StorageError> {
 
 macro_rules! select {
     () => {
-        "select w.id, w.url, w.description, w.event_types, w.state, w.state_since, w.state_reason, w.revision, \
+        "select w.id, w.url, w.description, w.event_types, w.state, w.state_since, w.state_reason, w.previous_ends_at, w.revision, \
                 w.created_at, w.updated_at, p.cursor, p.attempts, p.failing_since, p.next_attempt_at, \
                 p.last_attempt_at, p.last_status, p.last_error, p.last_delivered_at \
          from webhooks w join webhook_positions p on p.webhook_id = w.id "

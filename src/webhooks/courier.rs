@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use chrono::TimeDelta;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{CONTENT_TYPE, RETRY_AFTER, USER_AGENT};
 use reqwest::redirect::Policy;
-use reqwest::{Client, StatusCode};
+use reqwest::{Certificate, Client, StatusCode};
 
 use super::AddressPolicy;
 use super::address_policy::AddressRefusal;
@@ -40,6 +41,7 @@ pub struct Failure {
 #[derive(Clone)]
 pub struct Courier {
     policy: Arc<AddressPolicy>,
+    authorities: Option<Arc<Path>>,
     clients: Arc<Clients>,
 }
 
@@ -50,9 +52,11 @@ struct Clients {
 }
 
 impl Courier {
+    /// Delivers as far as `policy` allows, to whom the system's certificate authorities and those of the PEM file
+    /// `authorities` know.
     #[must_use]
-    pub fn new(policy: AddressPolicy) -> Self {
-        Self { policy: Arc::new(policy), clients: Arc::default() }
+    pub fn new(policy: AddressPolicy, authorities: Option<PathBuf>) -> Self {
+        Self { policy: Arc::new(policy), authorities: authorities.map(Arc::from), clients: Arc::default() }
     }
 
     /// Where deliveries may go.
@@ -101,11 +105,12 @@ impl Courier {
     }
 
     /// Made when it is first needed: a machine without root certificates can do everything else.
-    fn client(&self, is_plain: bool) -> Result<&Client, reqwest::Error> {
+    fn client(&self, is_plain: bool) -> Result<&Client, AuthoritiesError> {
         let place = if is_plain { &self.clients.plain } else { &self.clients.secure };
         if let Some(client) = place.get() {
             return Ok(client);
         }
+        let own = self.authorities.as_deref().map(read_authorities).transpose()?;
         let resolver = CheckedResolver { policy: Arc::clone(&self.policy), is_plain };
         let client = Client::builder()
             .redirect(Policy::none())
@@ -113,6 +118,7 @@ impl Courier {
             .no_proxy()
             .dns_resolver(Arc::new(resolver))
             .https_only(!is_plain)
+            .tls_certs_merge(own.into_iter().flatten())
             .connect_timeout(CONNECT_TIME)
             .timeout(TIME)
             .pool_idle_timeout(Duration::from_secs(30))
@@ -125,6 +131,27 @@ impl fmt::Debug for Courier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Courier").field("policy", &self.policy).finish_non_exhaustive()
     }
+}
+
+/// Why nobody can be trusted.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthoritiesError {
+    #[error("{} holds no certificate (PEM)", .0.display())]
+    Empty(PathBuf),
+    #[error("{} cannot be read: {error}", path.display())]
+    File { path: PathBuf, error: std::io::Error },
+    #[error(transparent)]
+    Tls(#[from] reqwest::Error),
+}
+
+/// The certificates of a PEM file, of which there is at least one.
+///
+/// # Errors
+/// It cannot be read, or holds none.
+pub fn read_authorities(path: &Path) -> Result<Vec<Certificate>, AuthoritiesError> {
+    let file = |error| AuthoritiesError::File { path: path.to_owned(), error };
+    let certificates = Certificate::from_pem_bundle(&std::fs::read(path).map_err(file)?)?;
+    if certificates.is_empty() { Err(AuthoritiesError::Empty(path.to_owned())) } else { Ok(certificates) }
 }
 
 /// Answers the addresses of a name once all of them are allowed; what is connected to is one of these.

@@ -93,7 +93,10 @@ impl Deliverer<'_> {
         mut leased: Leased,
         goes_on: impl Fn() -> bool,
     ) -> Result<Ended, DeliveryError> {
-        let secret = self.keystore.open_webhook_secret(leased.webhook, &leased.secret)?;
+        let mut secrets = vec![self.keystore.open_webhook_secret(leased.webhook, &leased.secret)?];
+        if let Some(previous) = &leased.previous_secret {
+            secrets.push(self.keystore.open_webhook_secret(leased.webhook, previous)?);
+        }
         for _ in 0..AT_ONCE {
             if !goes_on() {
                 break;
@@ -110,7 +113,7 @@ impl Deliverer<'_> {
 
             // 2. One attempt, with nothing held but the lease.
             let sequence = event.sequence;
-            let outcome = self.attempt(&leased, &secret, event).await?;
+            let outcome = self.attempt(&leased, &secrets, event).await?;
 
             // 3. What became of it, recorded before the next one.
             match outcome {
@@ -147,11 +150,11 @@ impl Deliverer<'_> {
     async fn attempt(
         &self,
         leased: &Leased,
-        secret: &WebhookSecret,
+        secrets: &[WebhookSecret],
         event: EventRow,
     ) -> Result<Sent, DeliveryError> {
         let message = EventMessage::from(event);
-        let delivery = Delivery::new(&message, secret, self.clock.now())?;
+        let delivery = Delivery::new(&message, secrets, self.clock.now())?;
         let sent = self.courier.send(&leased.url, &delivery).await;
         let outcome = match &sent {
             Sent::Arrived(_) => "delivered",

@@ -49,23 +49,24 @@ pub struct Delivery {
     pub id: String,
     /// `webhook-timestamp`: Unix seconds of this attempt.
     pub timestamp: i64,
-    /// `webhook-signature`.
+    /// `webhook-signature`: one for each secret, separated by spaces; a receiver needs to find its own.
     pub signature: String,
     pub body: Vec<u8>,
 }
 
 impl Delivery {
-    /// Signs a message for an attempt at `now`.
+    /// Signs a message with each of these secrets for an attempt at `now`.
     ///
     /// # Errors
     /// It cannot be written as JSON.
     pub fn new(
         message: &EventMessage,
-        secret: &WebhookSecret,
+        secrets: &[WebhookSecret],
         now: DateTime<Utc>,
     ) -> Result<Self, serde_json::Error> {
         let (id, timestamp, body) = (message.id.to_string(), now.timestamp(), serde_json::to_vec(message)?);
-        let signature = sign(secret, &id, timestamp, &body);
+        let signatures: Vec<_> = secrets.iter().map(|secret| sign(secret, &id, timestamp, &body)).collect();
+        let signature = signatures.join(" ");
         Ok(Self { id, timestamp, signature, body })
     }
 }

@@ -1,6 +1,7 @@
 //! What tests start from: see each module.
 
 pub(crate) mod app;
+pub(crate) mod certificates;
 pub(crate) mod cutter;
 pub(crate) mod database;
 pub(crate) mod debian;

@@ -1,6 +1,7 @@
 //! `/admin/v1/webhooks`: endpoints that are told of events as they happen (Standard Webhooks).
 
 use actix_web::HttpResponse;
+use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 
 use super::change::{ChangedView, Done};
@@ -67,6 +68,16 @@ pub(crate) struct ReplayBody {
     cursor: Option<String>,
 }
 
+/// How a secret is replaced.
+#[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RotateSecretBody {
+    /// For how long deliveries carry the signatures of both secrets; a day where it is missing. `0` for a secret
+    /// that leaked: it is worth nothing from then on.
+    #[schema(value_type = Option<u32>, minimum = 0, maximum = 604_800)]
+    overlap_seconds: Option<i64>,
+}
+
 /// A webhook, less its secret.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(crate) struct WebhookView {
@@ -79,6 +90,8 @@ pub(crate) struct WebhookView {
     state: &'static str,
     state_since: WireTime,
     state_reason: Option<String>,
+    /// Until then deliveries carry the signature of the secret before the present one as well.
+    previous_secret_ends_at: Option<WireTime>,
     /// The last event that was delivered, or that it does not want.
     cursor: String,
     delivery: DeliveryView,
@@ -117,7 +130,7 @@ impl Resource for WebhookRow {
         format!("/admin/v1/webhooks/{}", self.id)
     }
 
-    fn view(&self, _: Seen) -> WebhookView {
+    fn view(&self, seen: Seen) -> WebhookView {
         WebhookView {
             id: self.id.as_uuid(),
             url: self.url.as_str().to_owned(),
@@ -126,6 +139,10 @@ impl Resource for WebhookRow {
             state: self.state.as_str(),
             state_since: WireTime(self.state_since),
             state_reason: self.state_reason.clone(),
+            previous_secret_ends_at: self
+                .previous_secret_ends_at
+                .filter(|ends_at| *ends_at > seen.now)
+                .map(WireTime),
             cursor: self.position.cursor.to_string(),
             delivery: DeliveryView {
                 attempts: self.position.attempts,
@@ -228,6 +245,28 @@ pub(crate) async fn replay(desk: Desk, body: Body) -> Result<HttpResponse, ApiEr
     .await
 }
 
+/// `POST /admin/v1/webhooks/{id}:rotate-secret`
+#[utoipa::path(post, operation_id = "webhooks_rotate_secret", path = "/admin/v1/webhooks/{id}:rotate-secret", tag = "webhooks", security(("admin_token" = ["fulfillment:write"])),
+    request_body(content = Option<RotateSecretBody>, content_type = "application/json"), params(("id" = uuid::Uuid, Path), Retry, Trial),
+    responses((status = 200, description = "The webhook, with another secret; until the one before it ends, deliveries carry the signatures of both", body = ChangedView<WebhookView>)))]
+pub(crate) async fn rotate_secret(desk: Desk, body: Body) -> Result<HttpResponse, ApiError> {
+    let caller = desk.admit(AdminScope::FulfillmentWrite).await?;
+    let id: WebhookId = desk.id(KIND)?;
+    let RotateSecretBody { overlap_seconds } = body.json_or_default()?;
+    let overlap = overlap_seconds.unwrap_or(OVERLAP);
+    if !(0..=LONGEST_OVERLAP).contains(&overlap) {
+        let mut invalid = Invalid::default();
+        invalid.add("/overlap_seconds", "out_of_range", format!("must be 0 to {LONGEST_OVERLAP}"));
+        return Err(invalid.refuse());
+    }
+    let expected = desk.optional_match(KIND, id);
+    desk.change(&caller, &body, "webhook.rotate_secret", async |connection, circumstances| {
+        let overlap = TimeDelta::seconds(overlap);
+        Ok(Done::from(webhooks::rotate_secret(connection, circumstances, id, &expected, overlap).await?))
+    })
+    .await
+}
+
 fn parse_new(body: NewWebhookBody, policy: &AddressPolicy) -> Result<NewWebhook, ApiError> {
     let mut invalid = Invalid::default();
     let url = invalid.present("/url", body.url).and_then(|url| parse_url(&mut invalid, policy, &url));
@@ -295,5 +334,9 @@ fn parse_state(invalid: &mut Invalid, word: &str) -> Option<bool> {
 }
 
 const KIND: &str = "webhook";
+/// A day, in seconds.
+const OVERLAP: i64 = 24 * 60 * 60;
+/// A week: a secret that may still be used is one that may still leak.
+const LONGEST_OVERLAP: i64 = 7 * OVERLAP;
 const LONGEST_DESCRIPTION: usize = 255;
 const MOST_TYPES: usize = 100;

@@ -125,6 +125,7 @@ pub(super) async fn changes(app: &TestApp) -> Vec<Change> {
         Change::new("webhooks_create", "/admin/v1/webhooks", hook),
         Change::on("webhooks_amend", Method::PATCH, &webhook, json!({ "description": "orders" })),
         Change::verb("webhooks_replay", &webhook, "replay", json!({ "cursor": "0" })),
+        Change::verb("webhooks_rotate_secret", &webhook, "rotate-secret", json!({})),
         Change::on("webhooks_delete", Method::DELETE, &webhook, json!({})),
     ]
 }

@@ -12,6 +12,7 @@ use token_authority::webhooks::retries::GIVEN_UP_AFTER;
 
 use super::{changed, complaints, refused_post};
 use crate::support::app::{TestApp, beginning, send, text};
+use crate::support::certificates::Authority;
 use crate::support::receiver::Receiver;
 
 const LOCAL: (&str, &str) = ("WEBHOOK_ALLOWED_NETWORKS", "127.0.0.1");
@@ -335,6 +336,86 @@ async fn nothing_is_delivered_into_the_operators_own_network() {
     let view = app.admin_get(&record(&webhook)).await;
     assert!(text(&view["delivery"]["last_error"]).contains("not on the public internet"), "{view}");
     assert_eq!(receiver.connections(), 0);
+}
+
+#[tokio::test]
+async fn by_https_only_an_endpoint_that_a_known_authority_vouches_for_is_told() {
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    let file = authority.file().display().to_string();
+    let app = TestApp::start_with(&[LOCAL, ("WEBHOOK_CA_FILE", &file)]).await;
+    let known = Receiver::start_secure(&authority.issue(&["127.0.0.1"]));
+    let other_name = Receiver::start_secure(&authority.issue(&["orders.example.com"]));
+    let unknown = Receiver::start_secure(&stranger.issue(&["127.0.0.1"]));
+    let mut outcomes = Vec::new();
+    let mut webhook = Value::Null;
+    for receiver in [&unknown, &other_name, &known] {
+        webhook = app.admin_post(WEBHOOKS, json!({ "url": receiver.url(), "cursor": "0" })).await;
+        outcomes.push(deliver(&app).await);
+    }
+    assert_eq!(outcomes, [Some(Ended::Failed), Some(Ended::Failed), Some(Ended::CaughtUp)]);
+    assert!(unknown.received().is_empty() && other_name.received().is_empty());
+    let received = known.received();
+    let last = received.last().unwrap();
+    assert_eq!(last.header("webhook-signature"), last.expected_signature(&text(&webhook["secret"])));
+    let listed = app.admin_get(WEBHOOKS).await;
+    for (receiver, reason) in [(&unknown, "UnknownIssuer"), (&other_name, "not valid for")] {
+        let webhook =
+            listed["items"].as_array().unwrap().iter().find(|webhook| webhook["url"] == receiver.url());
+        let told = text(&webhook.unwrap()["delivery"]["last_error"]);
+        assert!(told.contains(reason), "{told}");
+    }
+}
+
+#[tokio::test]
+async fn a_new_secret_signs_beside_the_old_one_until_that_ends() {
+    let app = TestApp::start_with(&[LOCAL]).await;
+    let receiver = Receiver::start();
+    let body = json!({ "url": receiver.url(), "event_types": ["customer.create"] });
+    let webhook = app.admin_post(WEBHOOKS, body).await;
+    let rotate = format!("{}:rotate-secret", record(&webhook));
+    let first = text(&webhook["secret"]);
+    let request = app.admin(Method::POST, &rotate).header("idempotency-key", "rotate");
+    let rotated = send(request.try_clone().unwrap()).await.expect(StatusCode::OK);
+    assert_eq!(rotated["previous_secret_ends_at"], "2026-11-21T12:00:00Z");
+    let again = send(request).await;
+    assert_eq!(again.headers["idempotent-replayed"], "true");
+    assert_eq!(again.json(), rotated, "a retry learns the same secret");
+    let second = text(&rotated["secret"]);
+    assert!(second.starts_with("whsec_") && second != first);
+
+    customer(&app, "Both").await;
+    assert_eq!(deliver(&app).await, Some(Ended::CaughtUp));
+    let both = receiver.received().pop().unwrap();
+    let expected = [both.expected_signature(&second), both.expected_signature(&first)].join(" ");
+    assert_eq!(both.header("webhook-signature"), expected);
+    assert!(app.admin_get(&record(&webhook)).await.get("secret").is_none());
+
+    app.clock.set("2026-11-21T12:00:00Z".parse().unwrap());
+    customer(&app, "One").await;
+    assert_eq!(deliver(&app).await, Some(Ended::CaughtUp));
+    let one = receiver.received().pop().unwrap();
+    assert_eq!(one.header("webhook-signature"), one.expected_signature(&second));
+    assert_eq!(app.admin_get(&record(&webhook)).await["previous_secret_ends_at"], Value::Null);
+
+    // One that leaked signs nothing any more, at once.
+    let third = text(&app.admin_post(&rotate, json!({ "overlap_seconds": 0 })).await["secret"]);
+    customer(&app, "Leaked").await;
+    assert_eq!(deliver(&app).await, Some(Ended::CaughtUp));
+    let last = receiver.received().pop().unwrap();
+    assert_eq!(last.header("webhook-signature"), last.expected_signature(&third));
+    let mut connection = app.deployment().database.connection().await;
+    let kept: (bool, i32) =
+        sqlx::query_as("select previous_secret is not null, sealed_version from webhooks")
+            .fetch_one(&mut connection)
+            .await
+            .unwrap();
+    assert_eq!(kept, (false, 3));
+    for overlap in [json!(-1), json!(604_801)] {
+        let body = json!({ "overlap_seconds": overlap });
+        let problem =
+            refused_post(&app, &rotate, &body, StatusCode::UNPROCESSABLE_ENTITY, "invalid_parameters").await;
+        assert_eq!(complaints(&problem), [("/overlap_seconds", "out_of_range")]);
+    }
 }
 
 #[tokio::test]

@@ -1,18 +1,22 @@
-//! An HTTP server that takes deliveries, and answers as it is told.
+//! An HTTP or HTTPS server that takes deliveries, and answers as it is told.
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 
 use aws_lc_rs::hmac;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::Value;
+
+use crate::support::certificates::Identity;
 
 /// It listens until the test ends.
 pub(crate) struct Receiver {
     port: u16,
+    is_secure: bool,
     state: Arc<Mutex<State>>,
 }
 
@@ -34,6 +38,16 @@ pub(crate) struct Received {
 
 impl Receiver {
     pub(crate) fn start() -> Self {
+        Self::start_with(None)
+    }
+
+    /// The same by HTTPS, as who this certificate names.
+    pub(crate) fn start_secure(identity: &Identity) -> Self {
+        Self::start_with(Some(identity.server()))
+    }
+
+    fn start_with(tls: Option<Arc<ServerConfig>>) -> Self {
+        let is_secure = tls.is_some();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let state = Arc::new(Mutex::new(State::default()));
@@ -41,11 +55,16 @@ impl Receiver {
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 shared.lock().unwrap().connections += 1;
-                let shared = Arc::clone(&shared);
-                std::thread::spawn(move || serve(stream, &shared));
+                let (shared, tls) = (Arc::clone(&shared), tls.clone());
+                std::thread::spawn(move || match tls {
+                    Some(tls) => {
+                        serve(StreamOwned::new(ServerConnection::new(tls).unwrap(), stream), &shared)
+                    }
+                    None => serve(stream, &shared),
+                });
             }
         });
-        Self { port, state }
+        Self { port, is_secure, state }
     }
 
     pub(crate) fn port(&self) -> u16 {
@@ -54,6 +73,9 @@ impl Receiver {
 
     pub(crate) fn url(&self) -> String {
         format!("http://127.0.0.1:{}/hooks", self.port)
+    pub(crate) fn url(&self) -> String {
+        let scheme = if self.is_secure { "https" } else { "http" };
+        format!("{scheme}://127.0.0.1:{}/hooks", self.port)
     }
 
     pub(crate) fn answer_with(&self, statuses: &[u16]) {
@@ -95,9 +117,8 @@ impl Received {
 }
 
 /// Answers one request after the other, as HTTP/1.1 does, until the connection ends.
-fn serve(stream: TcpStream, state: &Mutex<State>) -> Option<()> {
-    let mut reader = BufReader::new(stream.try_clone().ok()?);
-    let mut stream = stream;
+fn serve(stream: impl Read + Write, state: &Mutex<State>) -> Option<()> {
+    let mut reader = BufReader::new(stream);
     loop {
         let mut headers = Vec::new();
         let mut line = String::new();
@@ -122,6 +143,8 @@ fn serve(stream: TcpStream, state: &Mutex<State>) -> Option<()> {
             }
         };
         let length = if answer.starts_with("204") { "" } else { "content-length: 0\r\n" };
+        let stream = reader.get_mut();
         stream.write_all(format!("HTTP/1.1 {answer}\r\n{length}\r\n").as_bytes()).ok()?;
+        stream.flush().ok()?;
     }
 }
