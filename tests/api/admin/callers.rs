@@ -1,5 +1,7 @@
 //! Who may do what: every route, every scope, and every credential that is none.
 
+use std::collections::BTreeSet;
+
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use token_authority::domain::admin_scope::AdminScope;
@@ -39,6 +41,35 @@ async fn operations(app: &TestApp) -> Vec<Operation> {
     }
     assert!(operations.len() >= 61, "only {} operations are described", operations.len());
     operations
+}
+
+/// The walks below follow the description: what is served and not described would be walked by none of them.
+#[tokio::test]
+async fn every_route_that_is_served_is_described_and_so_walked() {
+    let app = TestApp::start().await;
+    let description = send(app.request(Method::GET, "/openapi.json")).await.expect(StatusCode::OK);
+    let table = include_str!("../../../src/http/admin.rs").split("\n}\n").next().unwrap();
+    let mut served = BTreeSet::new();
+    // Each path stands in the table once, as a text of its own; behind it its methods, or it is a verb.
+    for (before, rest) in table.match_indices("\"/admin/v1/").map(|(at, _)| table.split_at(at)) {
+        let mut texts = rest.split('"').skip(1).step_by(2);
+        let path: String = texts.next().unwrap().replace(":[^/:]+}", "}");
+        let methods = if before.ends_with("verb(") { "POST" } else { texts.next().unwrap() };
+        served.extend(methods.split(", ").map(|method| format!("{} {path}", method.to_lowercase())));
+    }
+    let described: BTreeSet<String> = description["paths"]
+        .as_object()
+        .unwrap()
+        .iter()
+        .filter(|(path, _)| path.starts_with("/admin/"))
+        .flat_map(|(path, methods)| {
+            methods.as_object().unwrap().keys().map(move |method| format!("{method} {path}"))
+        })
+        .collect();
+    assert_eq!(served, described);
+    assert!(served.len() >= 62, "{}", served.len());
+    // Nothing else hears of the admin API: whatever is not in the table is no resource.
+    send(app.admin(Method::GET, "/admin/v1/undescribed")).await.refused(StatusCode::NOT_FOUND, "not_found");
 }
 
 async fn token(app: &TestApp, scopes: &[&str], expires_at: Option<&str>) -> Value {

@@ -114,6 +114,58 @@ async fn lines_become_records_that_activate_and_sync() {
 }
 
 #[tokio::test]
+async fn each_record_comes_with_its_row_in_the_audit_and_its_event_in_one_transaction() {
+    let app = TestApp::start().await;
+    let bad = json!({ "type": "customer", "external_ref": "C-2", "name": "" });
+    let request = import(&app, file(order(1).into_iter().chain([bad]))).header("x-request-id", "nightly-7");
+    let told = results(&send(request).await);
+    let made = &told[..4];
+    for result in made {
+        let id = text(&result["id"]);
+        let feed = app.admin_get(&format!("/admin/v1/events?subject_id={id}")).await;
+        let audit = app.admin_get(&format!("/admin/v1/audit-events?subject_id={id}")).await;
+        let ([event], [row]) = (items(&feed).as_slice(), items(&audit).as_slice()) else {
+            panic!("not one of each: {feed} {audit}")
+        };
+        assert_eq!((&event["id"], &event["sequence"]), (&row["id"], &row["sequence"]));
+        assert_eq!((&row["before"], &row["after"]), (&Value::Null, &event["data"]));
+        assert_eq!(row["request_id"], "nightly-7");
+        assert!(text(&row["actor"]).ends_with(" test") && row["after"]["id"] == id, "{row}");
+    }
+    // The refused line left neither: besides the import's own, there are these four.
+    let rows = app.admin_get("/admin/v1/audit-events?request_id=nightly-7").await;
+    let changed = items(&rows).iter().filter(|row| row["subject_kind"] != "import").count();
+    assert_eq!(changed, 4, "{rows}");
+
+    // Where an event cannot be written, there is no record either.
+    let mut connection = app.deployment().database.connection().await;
+    sqlx::raw_sql(
+        "create function refuse_event() returns trigger language plpgsql as $$ begin raise exception 'full'; end $$; \
+         create trigger refused before insert on events for each row execute function refuse_event()",
+    )
+    .execute(&mut connection)
+    .await
+    .unwrap();
+    let lines = file(order(3));
+    // However the answer ends.
+    if let Ok(answer) = import(&app, lines).send().await {
+        let _ = answer.bytes().await;
+    }
+    let left: i64 = sqlx::query_scalar(
+        "select (select count(*) from customers where external_ref = 'C-3') \
+              + (select count(*) from audit_events where after->>'external_ref' = 'C-3')",
+    )
+    .fetch_one(&mut connection)
+    .await
+    .unwrap();
+    assert_eq!(left, 0);
+}
+
+fn items(page: &Value) -> &Vec<Value> {
+    page["items"].as_array().unwrap()
+}
+
+#[tokio::test]
 async fn the_same_file_twice_changes_nothing_even_where_a_record_was_amended_since() {
     let app = TestApp::start().await;
     let lines = file((1..=3).flat_map(order));
