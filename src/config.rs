@@ -196,6 +196,12 @@ impl Settings {
                 "must be 35 at least, or a token of last month is forgotten",
             );
         }
+        if self.tls_certificate_file.is_some() != self.tls_key_file.is_some() {
+            reader.complain(
+                "tls_certificate_file",
+                "and `tls_key_file` go together: set both, or none of them",
+            );
+        }
         if self.issuer.as_ref().is_some_and(Issuer::is_exposed) && !self.environment.is_development() {
             reader.complain("issuer", "must be `https`, since its host is not this machine");
         }

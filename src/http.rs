@@ -1,16 +1,18 @@
 //! The HTTP surface: the route table, one file per endpoint family, one table of errors.
 
-mod admin;
+pub(crate) mod admin;
 mod authentication;
 mod backend_caller;
 mod body;
 mod caching;
 mod catalog;
+mod connections;
 mod deny_list;
 mod deployments;
 mod entitlements;
 mod error;
-mod graphql;
+pub(crate) mod graphql;
+mod header_size;
 mod health;
 mod idempotency;
 mod instances;
@@ -23,8 +25,10 @@ mod problems;
 mod request_id;
 mod routes;
 mod seat_links;
+mod security_headers;
 mod server;
 mod sync;
 mod time;
 
+pub use connections::{Certificate, CertificateError};
 pub use server::{Running, serve};

@@ -82,6 +82,8 @@ impl Deployment {
             ("ISSUER", ISSUER.to_owned()),
             ("ENVIRONMENT", "development".to_owned()),
             ("LISTEN", listen.to_string()),
+            // All of the load comes from one address.
+            ("CONNECTIONS_PER_ADDRESS", "10000".to_owned()),
             ("METRICS_LISTEN", "127.0.0.1:0".to_owned()),
             ("LOG_FILTER", "warn".to_owned()),
         ];

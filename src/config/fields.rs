@@ -140,6 +140,21 @@ settings! {
     /// Where `/metrics` is served, apart from the public surface.
     metrics_listen: SocketAddr = "127.0.0.1:9464", "address:port";
 
+    /// The certificate, with its chain (PEM), that is shown where the service itself speaks TLS. Without it it speaks
+    /// plain HTTP, behind something that does. The file is read again every minute.
+    tls_certificate_file: Option<PathBuf>, "path";
+
+    /// The private key of `tls_certificate_file` (PEM).
+    tls_key_file: Option<PathBuf>, "path";
+
+    /// How many connections one client address may have (of IPv6 one /64); further ones are closed at once. Trusted
+    /// proxies may have any number.
+    connections_per_address: NonZeroUsize = "512", "connections";
+
+    /// How long a client may take to send a request, unless it keeps 512 bytes a second, and how long it may leave what
+    /// it is answered where it is. Then its connection is closed.
+    request_time: Duration = "60s", "duration";
+
     /// How many threads answer HTTP. One per core when it is not set.
     workers: Option<NonZeroUsize>, "threads";
 
@@ -198,6 +213,10 @@ settings! {
     /// Networks that webhooks may be delivered to although they are private, loopback or link-local. Plain `http`
     /// goes to these alone.
     webhook_allowed_networks: Vec<Network> = "", "networks (`10.0.0.0/8, ::1`)";
+
+    /// Certificate authorities (PEM) by which endpoints of webhooks are trusted, beside those of the system: for
+    /// endpoints inside, whose certificates come from an authority of one's own.
+    webhook_ca_file: Option<PathBuf>, "path";
 
     /// How logs are written to stderr: `json`, one object per line, or `text`.
     log_format: LogFormat = "json", "`json` or `text`";

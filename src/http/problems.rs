@@ -44,6 +44,10 @@ problems! {
         cause: "The credential is valid, but it does not allow this.",
         remedy: "Use a credential with the scope that the answer names, or ask an administrator.",
         retry: "No: the same request is refused again until something changes.";
+    HEADERS_TOO_LARGE = "headers_too_large", REQUEST_HEADER_FIELDS_TOO_LARGE, "The headers are too large",
+        cause: "The address and the headers of the request are larger than anything that is served here needs.",
+        remedy: "Look at what the client or a proxy adds: cookies, for example, are never read here.",
+        retry: "No: the same request is refused again.";
     IDEMPOTENCY_KEY_REUSED = "idempotency_key_reused", CONFLICT, "The idempotency key belongs to another request",
         cause: "This Idempotency-Key came before with another body.",
         remedy: "Use a new key for a new request, and the same body for a retry.",

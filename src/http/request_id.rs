@@ -48,7 +48,7 @@ impl FromRequest for RequestId {
     }
 }
 
-/// The middleware: outermost, so that every answer carries the id.
+/// The middleware: around all others but the one that adds headers, so that every answer carries the id.
 pub(crate) async fn identify(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,

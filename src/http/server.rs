@@ -4,12 +4,15 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::dev::ServerHandle;
-use actix_web::http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
-use actix_web::middleware::{DefaultHeaders, from_fn};
-use actix_web::{App as Actix, HttpServer, web};
+use actix_http::HttpService;
+use actix_server::{Server, ServerHandle};
+use actix_service::{IntoServiceFactory, ServiceFactoryExt, fn_service, map_config};
+use actix_web::dev::AppConfig;
+use actix_web::middleware::from_fn;
+use actix_web::{App as Actix, web};
 
-use super::{request_id, routes};
+use super::connections::{Certificate, Connection, Entrance, keep_up};
+use super::{header_size, request_id, routes, security_headers};
 use crate::app::App;
 
 /// A server that answers, and the way to stop it.
@@ -18,6 +21,8 @@ pub struct Running {
     /// Where it listens.
     pub address: SocketAddr,
     handle: ServerHandle,
+    /// What it shows to clients, where they speak TLS with it.
+    pub certificate: Option<Arc<Certificate>>,
 }
 
 impl Running {
@@ -30,39 +35,63 @@ impl Running {
 
 /// Starts answering on `listener`. The future that comes with it ends when the server has stopped.
 ///
+/// The server is put together here and not by the framework, whose own has no place for what must be decided of a
+/// connection before anything is read from it (decision 0075).
+///
 /// # Errors
-/// The listener cannot be used.
+/// The listener cannot be used, or the certificate of the settings is none.
 pub fn serve(
     app: Arc<App>,
     listener: TcpListener,
 ) -> std::io::Result<(Running, impl Future<Output = std::io::Result<()>> + use<>)> {
     let address = listener.local_addr()?;
     let settings = Arc::clone(&app.settings);
+    let certificate = Certificate::of_settings(&settings).map_err(std::io::Error::other)?;
+    if let Some(certificate) = &certificate {
+        tokio::spawn(keep_up(Arc::downgrade(certificate)));
+    }
     let app: web::Data<App> = web::Data::from(app);
-    let mut server = HttpServer::new(move || {
-        Actix::new()
-            .app_data(app.clone())
-            .configure(routes::configure) // What says nothing of caches is for the caller alone.
-            .wrap(
-                DefaultHeaders::new()
-                    .add((CACHE_CONTROL, "no-store"))
-                    .add((X_CONTENT_TYPE_OPTIONS, "nosniff")),
-            )
-            .wrap(from_fn(request_id::identify))
-    })
-    .backlog(4096)
-    .keep_alive(KEEP_ALIVE)
-    .client_request_timeout(HEADER_TIME)
-    .shutdown_timeout(settings.shutdown_timeout.as_secs())
-    .disable_signals();
+    let mut server =
+        Server::build().backlog(4096).shutdown_timeout(settings.shutdown_timeout.as_secs()).disable_signals();
     if let Some(workers) = settings.workers {
         server = server.workers(workers.get());
     }
-    let server = server.listen(listener)?.run();
-    Ok((Running { address, handle: server.handle() }, server))
+    let stopping = server.graceful_shutdown_signal();
+    let entrance = Entrance::new(&settings, certificate.as_ref(), stopping.clone());
+    let head_time = HEAD_TIME.min(settings.request_time);
+    let server = server.listen("public", listener, move || {
+        let actix = Actix::new()
+            .app_data(app.clone())
+            .configure(routes::configure)
+            .wrap(from_fn(header_size::limit))
+            .wrap(from_fn(request_id::identify))
+            // Around what writes the refusals: they are answers, too.
+            .wrap(security_headers::of(app.issuer()))
+            .into_factory();
+        let (entrance, stopping) = (entrance.clone(), stopping.clone());
+        fn_service(move |stream| {
+            let entrance = entrance.clone();
+            async move { entrance.admit(stream).await }
+        })
+        .and_then(
+            HttpService::<Connection, _, _>::build()
+                .keep_alive(KEEP_ALIVE)
+                .client_request_timeout(head_time)
+                .client_disconnect_timeout(DISCONNECT_TIME)
+                .graceful_shutdown_signal(move || {
+                    let stopping = stopping.clone();
+                    async move { stopping.notified().await }
+                })
+                .finish(map_config(actix, |()| AppConfig::default())),
+        )
+    })?;
+    let server = server.run();
+    Ok((Running { address, handle: server.handle(), certificate }, server))
 }
 
 /// Longer than common load balancers keep idle connections, so that they close first.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
-/// How long a client may take to send its headers.
-const HEADER_TIME: Duration = Duration::from_secs(10);
+/// How long a client may take to send its first headers.
+const HEAD_TIME: Duration = Duration::from_secs(10);
+/// How long a client may take to end what is being ended.
+const DISCONNECT_TIME: Duration = Duration::from_secs(1);

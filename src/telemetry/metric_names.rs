@@ -16,6 +16,8 @@ pub const BATCH_SIZE: &str = "token_authority_batch_size";
 pub const BUILD_INFO: &str = "token_authority_build_info";
 /// By how much the database's clock is ahead of this process's.
 pub const CLOCK_SKEW: &str = "token_authority_clock_skew_seconds";
+/// Connections that were closed at once, since their address had too many.
+pub const CONNECTIONS_REFUSED: &str = "token_authority_connections_refused_total";
 /// How old the signature of the deny list is.
 pub const DENY_LIST_AGE: &str = "token_authority_deny_list_age_seconds";
 /// Processes that accepted a forged probe. Label `backend`.
@@ -131,6 +133,13 @@ pub const METRICS: &[Metric] = &[
         unit: Unit::Seconds,
         labels: &[],
         about: "By how much the database's clock is ahead of this process's; 5 seconds either way make it unready",
+    },
+    Metric {
+        name: CONNECTIONS_REFUSED,
+        kind: Kind::Counter,
+        unit: Unit::Count,
+        labels: &[],
+        about: "connections that were closed at once, since their address had too many",
     },
     Metric {
         name: DENY_LIST_AGE,

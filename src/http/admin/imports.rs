@@ -5,6 +5,7 @@ mod lines;
 mod record;
 mod run;
 mod sealing;
+pub(crate) mod untrusted;
 
 use std::str::FromStr;
 

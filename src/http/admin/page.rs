@@ -31,7 +31,7 @@ pub(crate) struct PageView<V> {
 
 impl<C: FromStr> Page<C> {
     /// What the token that `answer` made says; `None` for any other text.
-    pub(super) fn open(keystore: &Keystore, belongs_to: &[u8], token: &str) -> Option<C> {
+    pub(crate) fn open(keystore: &Keystore, belongs_to: &[u8], token: &str) -> Option<C> {
         let sealed = URL_SAFE_NO_PAD.decode(token).ok()?;
         let last = keystore.open_answer(belongs_to, &sealed)?;
         std::str::from_utf8(&last).ok()?.parse().ok()

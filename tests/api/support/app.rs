@@ -30,6 +30,8 @@ pub(crate) struct TestApp {
     pub(crate) base_url: String,
     pub(crate) clock: Clock,
     pub(crate) app: Arc<App>,
+    /// What it shows where it speaks TLS.
+    pub(crate) certificate: Option<Arc<http::Certificate>>,
     deployment: Arc<Deployment>,
     client: reqwest::Client,
 }
@@ -162,7 +164,8 @@ impl TestApp {
         let (running, serving) = http::serve(Arc::clone(&app), listener).unwrap();
         tokio::spawn(serving);
         let base_url = format!("http://{}", running.address);
-        Self { base_url, clock, app, deployment, client: reqwest::Client::new() }
+        let certificate = running.certificate.clone();
+        Self { base_url, clock, app, certificate, deployment, client: reqwest::Client::new() }
     }
 
     /// A connection to the database, for looking at rows.
