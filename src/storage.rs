@@ -32,6 +32,7 @@ pub mod key_rings;
 pub mod key_sets;
 pub mod licenses;
 pub mod lost_revocations;
+pub mod privileges;
 pub mod safe_mode;
 pub mod sealed_secrets;
 pub mod server_state;
