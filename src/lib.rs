@@ -36,4 +36,5 @@ pub mod root_ceremony;
 pub mod rotation;
 pub mod storage;
 pub mod telemetry;
+pub mod untrusted;
 pub mod webhooks;

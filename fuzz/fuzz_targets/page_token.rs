@@ -1,0 +1,10 @@
+//! Page tokens.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use token_authority::untrusted::ENTRANCES;
+
+fuzz_target!(|bytes: &[u8]| {
+    let entrance = ENTRANCES.iter().find(|entrance| entrance.name == "page_token").expect("it is in the table");
+    (entrance.read)(bytes);
+});
