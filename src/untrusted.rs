@@ -92,9 +92,10 @@ fn graphql(bytes: &[u8]) {
 
 /// What an administrator's program sends by the line. However the bytes come in pieces, the lines are the same.
 fn import(bytes: &[u8]) {
-    let whole = imports::read(bytes, bytes.len());
-    for piece in [1, 7, 64] {
-        assert_eq!(imports::read(bytes, piece), whole, "in pieces of {piece}");
+    let read = |piece| RUNTIME.block_on(imports::read(bytes, piece));
+    let whole = read(bytes.len());
+    for piece in [7, 64] {
+        assert_eq!(read(piece), whole, "in pieces of {piece}");
     }
 }
 
@@ -111,7 +112,7 @@ fn page_token(bytes: &[u8]) {
     let text = text.trim_end();
     assert!(Page::<EventPlace>::open(&KEYSTORE, b"list", text).is_none(), "a token of nobody opens");
     assert!(Page::<uuid::Uuid>::open(&KEYSTORE, b"", text).is_none(), "a token of nobody opens");
-    drop(text.parse::<EventPlace>());
+    let _ = text.parse::<EventPlace>();
 }
 
 fn now() -> DateTime<Utc> {
@@ -121,6 +122,9 @@ fn now() -> DateTime<Utc> {
 /// When the tokens of the corpus are of now.
 const NOW: u64 = 1_798_761_600;
 const ISSUER: &str = "https://authority.example.com";
+
+static RUNTIME: LazyLock<tokio::runtime::Runtime> =
+    LazyLock::new(|| tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime"));
 
 static VERIFIER: LazyLock<Verifier> = LazyLock::new(|| {
     let keys =

@@ -107,10 +107,8 @@ pub async fn grant_to_service(connection: &mut PgConnection, role: &str) -> Resu
             .fetch_one(&mut *connection)
             .await?;
         statements.extend([
-            // Nothing that the caller makes can stand for what the function means.
-            format!(
-                "alter function {signature} security definer set search_path = pg_catalog, public, pg_temp"
-            ),
+            // Nothing that the caller makes can stand for what the function means; nobody else makes anything in public.
+            format!("alter function {signature} security definer set search_path = public, pg_temp"),
             format!("revoke all on function {signature} from public"),
             format!("grant execute on function {signature} to {name}"),
         ]);

@@ -54,3 +54,4 @@ mod support;
 mod sync;
 mod traces;
 mod upgrades;
+mod threat_model;
