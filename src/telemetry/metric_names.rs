@@ -139,7 +139,7 @@ pub const METRICS: &[Metric] = &[
         kind: Kind::Counter,
         unit: Unit::Count,
         labels: &[],
-        about: "connections that were closed at once, since their address had too many",
+        about: "Connections that were closed at once, since their address had too many",
     },
     Metric {
         name: DENY_LIST_AGE,
