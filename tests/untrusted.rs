@@ -3,6 +3,8 @@
 //! `TOKEN_AUTHORITY_FUZZ_ROUNDS=100000 cargo test --release --test untrusted` runs longer; `fuzz/README.md` says how the
 //! same functions are fuzzed with coverage.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed, and may say so")]
+
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};

@@ -36,11 +36,11 @@ fn tests() -> BTreeSet<String> {
         let mut is_test = false;
         for line in text.lines() {
             match function(line) {
-                Some(name) => {
-                    if std::mem::take(&mut is_test) {
-                        tests.insert(name.to_owned());
-                    }
+                Some(name) if is_test => {
+                    tests.insert(name.to_owned());
+                    is_test = false;
                 }
+                Some(_) => {}
                 None if line.contains("#[test]") || line.contains("#[tokio::test") => is_test = true,
                 None if line.contains("#[ignore") => is_test = false,
                 None => {}

@@ -164,7 +164,7 @@ impl TestApp {
         let (running, serving) = http::serve(Arc::clone(&app), listener).unwrap();
         tokio::spawn(serving);
         let base_url = format!("http://{}", running.address);
-        let certificate = running.certificate.clone();
+        let certificate = running.certificate;
         Self { base_url, clock, app, certificate, deployment, client: reqwest::Client::new() }
     }
 
