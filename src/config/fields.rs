@@ -153,7 +153,7 @@ settings! {
 
     /// How long a client may take to send a request, unless it keeps 512 bytes a second, and how long it may leave what
     /// it is answered where it is. Then its connection is closed.
-    request_time: Duration = "60s", "duration";
+    request_time: Duration = "1m", "duration";
 
     /// How many threads answer HTTP. One per core when it is not set.
     workers: Option<NonZeroUsize>, "threads";
