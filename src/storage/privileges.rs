@@ -14,7 +14,7 @@ pub const OF_SERVICE: &[(&str, &str)] = &[
     ("admin_tokens", "insert, update"),
     ("assertion_uses", "insert, delete"),
     ("audit_events", "insert"),
-    ("background_leases", "insert, update, delete"),
+    ("background_leases", "insert, update"),
     ("backends", "insert, update"),
     // Locked while the newest is looked for; its own triggers refuse changes.
     ("catalog_activations", "insert, update"),

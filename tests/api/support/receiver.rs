@@ -72,8 +72,6 @@ impl Receiver {
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("http://127.0.0.1:{}/hooks", self.port)
-    pub(crate) fn url(&self) -> String {
         let scheme = if self.is_secure { "https" } else { "http" };
         format!("{scheme}://127.0.0.1:{}/hooks", self.port)
     }
