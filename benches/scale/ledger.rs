@@ -42,7 +42,7 @@ pub(crate) fn run(arguments: &Arguments, runtime: &Runtime, url: &str, rows: u64
     show("    ledger    syncs/s   service µs   database µs   p50 ms   p99 ms");
     let empty = measure()?;
     show(&row(0, &empty));
-    let explained = runtime.block_on(explain(&mut connection, now - TimeDelta::hours(1), now))?;
+    let explained = runtime.block_on(explain(&mut connection, now, now + TimeDelta::hours(1)))?;
     show(&format!(
         "explaining a token of this hour, with little else there: {:.2} ms at the median",
         explained
