@@ -53,5 +53,6 @@ mod sealed_halves;
 mod support;
 mod sync;
 mod threat_model;
+mod torture;
 mod traces;
 mod upgrades;
