@@ -213,7 +213,8 @@ async fn what_stands_between_an_instance_and_everything_is_told_with_its_code() 
     app.clock.set("2026-11-09T23:59:59Z".parse().unwrap());
     refused("not_started").await;
     app.clock.set("2027-11-23T23:59:59Z".parse().unwrap());
-    instance.sync(&app, &version()).await.expect(StatusCode::OK);
+    // Grace still holds what was bought; only the keys of this deployment have ended, which is no refusal.
+    instance.sync(&app, &version()).await.refused(StatusCode::SERVICE_UNAVAILABLE, "unavailable");
     app.clock.set("2027-11-24T00:00:00Z".parse().unwrap());
     refused("expired").await;
     app.clock.set(back);
