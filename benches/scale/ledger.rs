@@ -105,7 +105,7 @@ async fn fill(connection: &mut PgConnection, now: DateTime<Utc>, rows: u64) -> O
                                     catalog_number, ends_with_grant) \
              select (lpad(to_hex((extract(epoch from at) * 1000)::bigint), 12, '0') || '7' || substr(noise, 1, 3) \
                      || 'a' || substr(noise, 4, 15))::uuid, \
-                    1 + (n * 7919) % {INSTANCES}, at, at + interval '8 hours', decode(noise, 'hex'), \
+                    1 + (n::bigint * 7919) % {INSTANCES}, at, at + interval '8 hours', decode(noise, 'hex'), \
                     (select min(number) from scope_sets), (select key_number from issuances limit 1), \
                     (select min(number) from catalogs), false \
              from (select n, md5(n::text) as noise, \
