@@ -14,13 +14,13 @@ use super::batch::{self, BatchError};
 use super::request::{SyncError, SyncRequest};
 use super::scope_sets::ScopeSets;
 use super::{Shared, Waiting};
-use crate::storage::{StorageError, fences};
+use crate::storage::fences;
 use crate::telemetry::traces;
 
 /// Answers what waits until the last sender is gone.
 pub(super) async fn run(index: usize, shared: Arc<Shared>, mut waiting: mpsc::Receiver<Waiting>) {
     let most = shared.settings.sync_batch_size.get();
-    let mut lane = Lane { index, shared, connection: None, away: None, scope_sets: ScopeSets::default() };
+    let mut lane = Lane { index, shared, connection: None, scope_sets: ScopeSets::default() };
     let mut batch = Vec::with_capacity(most);
     while waiting.recv_many(&mut batch, most).await > 0 {
         lane.answer(&mut batch).await;
@@ -33,8 +33,6 @@ struct Lane {
     shared: Arc<Shared>,
     /// `None` before the first batch, and after the connection was lost.
     connection: Option<PgConnection>,
-    /// When a connection was refused last, and why.
-    away: Option<(Instant, Arc<BatchError>)>,
     scope_sets: ScopeSets,
 }
 
@@ -101,38 +99,16 @@ impl Lane {
         }
     }
 
-    /// A new connection, which is not tried again right after it was refused. A PostgreSQL that recovers from a crash
-    /// answers each attempt by a process of its own, and begins to recover when the last of them is gone.
-    async fn connect(&mut self) -> Result<PgConnection, LaneError> {
-        if let Some((since, error)) = &self.away
-            && since.elapsed() < RECONNECT_PAUSE
-        {
-            return Err(LaneError::Batch(Arc::clone(error)));
-        }
-        let connecting = async {
-            let connection = self.shared.database.connect_for_batches().await?;
-            self.shared.connection_check.check().await?;
-            Ok(connection)
-        };
-        match connecting.await.map_err(|error: StorageError| Arc::new(BatchError::from(error))) {
-            Ok(connection) => {
-                self.away = None;
-                Ok(connection)
-            }
-            Err(error) => {
-                if error.is_unavailable() {
-                    self.away = Some((Instant::now(), Arc::clone(&error)));
-                }
-                Err(LaneError::Batch(error))
-            }
-        }
-    }
-
     /// One transaction. After an error the connection is clean, or gone.
     async fn attempt_once(&mut self, requests: &[SyncRequest]) -> Result<Answers, LaneError> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
-            None => self.connect().await?,
+            None => {
+                let connection =
+                    self.shared.database.connect_for_batches().await.map_err(BatchError::from)?;
+                self.shared.connection_check.check().await.map_err(BatchError::from)?;
+                connection
+            }
         };
         let answering = batch::answer(&mut connection, &self.shared, &mut self.scope_sets, requests);
         let answered = tokio::time::timeout(self.shared.settings.sync_deadline, answering).await;
@@ -160,7 +136,6 @@ impl Lane {
 }
 
 const ROLLBACK_TIME: Duration = Duration::from_secs(1);
-const RECONNECT_PAUSE: Duration = Duration::from_millis(250);
 
 /// Why an attempt came to nothing.
 enum LaneError {
