@@ -12,14 +12,19 @@ use crate::support::program::{Deployment, Serving, complaint};
 async fn replicas_are_replaced_one_by_one_under_load_and_no_sync_needs_more_than_one_retry() {
     let deployment = Deployment::initialized().await;
     let scene = Scene::of(&deployment, ours()).await;
-    // What the next release's expand migration does, while this release serves.
-    let later = "insert into _sqlx_migrations (version, description, success, checksum, execution_time) \
-                     values (9001, 'of the next release', true, '', 0); \
-                 create table of_the_next_release (id bigint primary key); \
-                 alter table instances add column of_the_next_release text; \
-                 alter table issuances add column of_the_next_release text";
+    // What the next release's expand migrations do, while this release serves: one of the tables that syncs
+    // use in each, since a transaction that holds one and waits for another may meet a sync that does the same.
+    let later = [
+        "insert into _sqlx_migrations (version, description, success, checksum, execution_time) \
+             values (9001, 'of the next release', true, '', 0); \
+         create table of_the_next_release (id bigint primary key)",
+        "alter table instances add column of_the_next_release text",
+        "alter table issuances add column of_the_next_release text",
+    ];
     let mut connection = deployment.connection().await;
-    sqlx::raw_sql(later).execute(&mut connection).await.unwrap();
+    for migration in later {
+        sqlx::raw_sql(migration).execute(&mut connection).await.unwrap();
+    }
     let tally = scene.replace_all(&deployment, ours()).await;
     assert_without_gap(&tally);
     assert!(deployment.run(&["migrate", "--check"]).status.success(), "the older program has nothing to do");
