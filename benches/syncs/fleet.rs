@@ -160,4 +160,6 @@ const CHUNK_STATEMENTS: &[&str] = &[
      from fleet",
     "insert into instance_credentials (id, instance_uid, digest, origin, created_at) \
      select uid, uid, digest, 'activation', past from fleet",
+    "insert into sync_facts (instance_uid, number, facts) \
+     select c.instance_uid, c.number, c.facts from fleet f join computed_sync_facts c on c.instance_uid = f.uid",
 ];

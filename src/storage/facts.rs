@@ -1,6 +1,7 @@
 //! Reads all that a decision depends on: for a batch of instances at once, or as it was recorded at an instant.
 
 mod batch;
+mod row;
 
 use chrono::{DateTime, Utc};
 use sqlx::postgres::PgRow;
@@ -42,7 +43,7 @@ pub struct InstanceFacts {
     pub previous_key: Option<PreviousKey>,
     pub reported_usage: Option<serde_json::Value>,
     pub is_contested: bool,
-    /// Oldest first. Those that died long ago are left out.
+    /// Oldest first. Those that were dead when the newest was made are left out.
     pub credentials: Vec<CredentialFacts>,
     pub situation: Situation,
     /// The latest sync that issued tokens, within the time asked for.

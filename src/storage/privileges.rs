@@ -40,6 +40,7 @@ pub const OF_SERVICE: &[(&str, &str)] = &[
     ("scope_sets", "insert"),
     ("subscription_conditions", "insert"),
     ("subscriptions", "insert, update"),
+    ("sync_facts", "insert, update"),
     ("sync_lines", "insert, update"),
     ("webhook_positions", "insert, update"),
     ("webhooks", "insert, update"),

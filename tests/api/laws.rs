@@ -51,6 +51,7 @@ impl Replicas {
             Ok(())
         });
         outcome.unwrap_or_else(|error| panic!("{error}"));
+        self.runtime.block_on(crate::sync_facts::assert_kept(&self.apps[0]));
     }
 }
 

@@ -52,6 +52,7 @@ mod runbooks;
 mod sealed_halves;
 mod support;
 mod sync;
+mod sync_facts;
 mod threat_model;
 mod torture;
 mod traces;
